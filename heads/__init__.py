@@ -1,0 +1,5 @@
+"""Feature maps in, losses or predictions out. `from heads import Head, register_head`."""
+
+from heads.contract import BoxTargets, Detections, Head, ImageSizes, Prediction, Targets, heads, register_head
+
+__all__ = ["BoxTargets", "Detections", "Head", "ImageSizes", "Prediction", "Targets", "heads", "register_head"]

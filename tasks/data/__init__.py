@@ -1,0 +1,1 @@
+"""From annotation files and images on disk to padded batches."""

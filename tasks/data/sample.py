@@ -1,0 +1,80 @@
+"""One image with its annotations, and many of them padded into a batch.
+
+Shapes: B images, C channels, H W pixels, N boxes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from heads.contract import ImageSizes, Targets
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """What a sampler asks a data set for: which image, in which epoch. All randomness of a sample follows from it."""
+
+    index: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class Sample:
+    """One image and what is known about it.
+
+    Attributes:
+        image: (H, W, C) uint8, uint16 or float32, stored values, RGB order, after resizing and augmentation.
+        image_id: the data set's own id.
+        file: path of the image, for messages.
+        seed: key of this sample's random draws in this epoch.
+        original_size: (height, width) before resizing, in the orientation of the annotations.
+        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of `image`.
+        labels: (N,) int64, 0 .. K-1.
+        crowd: (N,) bool.
+        masks: (N, H, W) uint8 of 0 and 1, or None when not asked for.
+    """
+
+    image: npt.NDArray[np.generic]
+    image_id: int
+    file: str
+    seed: int
+    original_size: tuple[int, int]
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    crowd: npt.NDArray[np.bool_]
+    masks: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples padded to one size.
+
+    Attributes:
+        images: (B, C, H, W) channels-last in memory, stored values (uint8 for 8-bit images, else float32); zero where padded.
+            The model normalises them, on its device.
+        sizes: of the images.
+        targets: for the heads.
+        image_ids: B raw ids.
+        files: B paths, for messages.
+    """
+
+    images: Tensor
+    sizes: ImageSizes
+    targets: Targets
+    image_ids: tuple[int, ...]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            sizes=self.sizes.to(device, non_blocking),
+            targets=self.targets.to(device, non_blocking),
+        )

@@ -1,0 +1,1 @@
+"""What detection adds: its metric and its pictures."""
