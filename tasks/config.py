@@ -116,7 +116,7 @@ class DataConfig(Section):
     val_fraction: float = 0.2
     """Share of the training images held out when there is no validation split."""
     group_by: str | None = None
-    """Regular expression on the file name; images whose first group matches equally stay on one side of a made split."""
+    """Regular expression on the file name; images with an equal first group stay on one side of a made split."""
     short_side: tuple[int, ...] = (800,)
     """Short side of the resized image in pixels; several: training draws one an image, validation takes the last."""
     long_side: int = 1333

@@ -1,0 +1,243 @@
+"""Checkpoints: safetensors and JSON in a folder that exists whole or not at all. Nothing is ever unpickled.
+
+runs/x/checkpoints/
+    step_00000512/
+        model.safetensors       weights
+        ema.safetensors         their moving average, when kept
+        optimizer.safetensors   "<parameter>/<slot>": momentum and the like
+        state.json              step, label maps, image spec, resolved config
+    best.json                   names the best of them
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from backbones.errors import UserError
+from tasks.config import Experiment
+from tasks.image_spec import ImageSpec
+from tasks.label_map import LabelMap
+
+FORMAT = 1
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint folder says of itself; its tensors are read when asked for.
+
+    Attributes:
+        folder: where it lies.
+        step: optimizer steps done.
+        labels: classes of each head.
+        config: the resolved experiment.
+        scaler: state of the fp16 gradient scaler, empty without one.
+    """
+
+    folder: Path
+    step: int
+    labels: dict[str, LabelMap]
+    config: Experiment
+    scaler: dict[str, Any]
+
+    @property
+    def image(self) -> ImageSpec:
+        """How its images become numbers."""
+        return self.config.image
+
+    def tensors(self, part: str) -> Tensors:
+        """Tensors of "model", "ema" or "optimizer"; empty when the checkpoint has no such part.
+
+        Raises:
+            UserError: the file is truncated or damaged.
+        """
+        file = self.folder / f"{part}.safetensors"
+        if part != "model" and not file.exists():
+            return {}
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: damaged or truncated ({error}); use another checkpoint beside it") from None
+
+    def weights(self) -> Tensors:
+        """The weights to evaluate and predict with: the moving average when there is one."""
+        return self.tensors("ema") or self.tensors("model")
+
+
+def save_checkpoint(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Tensors],
+    labels: Mapping[str, LabelMap],
+    config: Experiment,
+    scaler: Mapping[str, Any],
+) -> Path:
+    """Write `root/step_<step>` so that a crash at any instant leaves either the whole folder or none.
+
+    Raises:
+        UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+    """
+    final = root / f"step_{step:08d}"
+    if final.exists():  # It is whole, and the same step of one run has the same content.
+        return final
+    writing = root / f".writing_{final.name}"
+    state = {
+        "format": FORMAT,
+        "step": step,
+        "labels": {head: classes.model_dump(mode="json") for head, classes in labels.items()},
+        "config": config.model_dump(mode="json"),
+        "scaler": dict(scaler),
+    }
+    try:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+        for part, named in tensors.items():
+            # A file needs plain row-major tensors; loading copies them back into whatever layout the weight has.
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()},
+                writing / f"{part}.safetensors",
+            )
+        (writing / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        for file in (*writing.iterdir(), writing):
+            _flush(file)
+        writing.rename(final)
+        _flush(root)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        kept = latest_checkpoint(root)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(error)
+        raise UserError(
+            f"{final}: cannot save: {'no space left on the disk' if full else error}; "
+            + (f"{kept} is whole, free some space and go on with --resume {root.parent}" if kept else "free some space")
+        ) from error
+    return final
+
+
+def load_checkpoint(path: Path, *, prefer_best: bool) -> Checkpoint:
+    """Open a run folder's best or latest checkpoint, or a checkpoint folder itself.
+
+    Raises:
+        UserError: there is none, it is a pickle, or its description is damaged or of another format.
+    """
+    if path.is_file() and path.name in ("state.json", "model.safetensors"):
+        path = path.parent
+    if path.is_file():
+        raise UserError(
+            f"{path}: not a checkpoint; expected a run folder or a folder step_* with model.safetensors and state.json "
+            "(pickled files such as .pt are never opened)"
+        )
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; expected a run folder or a checkpoint")
+    folder = path
+    if not (path / "state.json").exists():
+        root = path / "checkpoints"
+        found = (best_checkpoint(root) if prefer_best else None) or latest_checkpoint(root)
+        if found is None:
+            raise UserError(f"{path}: holds no checkpoint; expected checkpoints/step_*/state.json in it")
+        folder = found
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if state["format"] != FORMAT:
+            raise UserError(f"{folder}: checkpoint format {state['format']}; this version reads {FORMAT}")
+        labels = {head: LabelMap.model_validate(classes) for head, classes in state["labels"].items()}
+        config = Experiment.model_validate(state["config"])
+        return Checkpoint(folder, int(state["step"]), labels, config, state["scaler"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder / 'state.json'}: damaged ({reason}); use another checkpoint") from None
+
+
+def load_weights_strictly(model: torch.nn.Module, tensors: Tensors, source: Path) -> None:
+    """Copy tensors into a model that must have exactly these.
+
+    Raises:
+        UserError: it is the checkpoint of another architecture; names the first differences.
+    """
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    reshaped = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    if missing or unexpected or reshaped:
+        parts = [
+            f"{len(names)} {what} (such as {min(names)})"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+            if names
+        ]
+        raise UserError(
+            f"{source}: weights of another architecture: {', '.join(parts)}; use the config it was made with"
+        )
+    model.load_state_dict(tensors)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> Tensors:
+    """The optimizer's state, keyed `"<parameter>/<slot>"`."""
+    return {
+        f"{names[parameter]}/{slot}": value
+        for parameter, slots in optimizer.state.items()
+        for slot, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Tensors) -> None:
+    """The inverse of `optimizer_tensors`; slots take the memory layout of their parameter."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        name, slot = key.rsplit("/", 1)
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        else:  # Adam's count of steps, a scalar, stays where the optimizer keeps it.
+            value = value.to(parameter.device)
+        optimizer.state[parameter][slot] = value
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """The checkpoint of the most steps."""
+    return max(root.glob("step_*"), default=None)
+
+
+def best_checkpoint(root: Path) -> Path | None:
+    """The checkpoint that `mark_best` named, if it is still there."""
+    try:
+        folder = root / str(json.loads((root / "best.json").read_text(encoding="utf-8"))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if folder.exists() else None
+
+
+def mark_best(root: Path, checkpoint: Path, metric: str, value: float) -> None:
+    """Name the best checkpoint, atomically."""
+    writing = root / ".writing_best.json"
+    writing.write_text(json.dumps({"checkpoint": checkpoint.name, "metric": metric, "value": value}), encoding="utf-8")
+    _flush(writing)
+    writing.replace(root / "best.json")
+
+
+def prune_checkpoints(root: Path, keep_last: int) -> None:
+    """Delete all but the last `keep_last` and the best, and what interrupted saves left behind."""
+    best = best_checkpoint(root)
+    for folder in sorted(root.glob("step_*"))[:-keep_last]:
+        if folder != best:
+            # Renamed first, so that a crash within never leaves half a folder under a checkpoint's name.
+            shutil.rmtree(folder.rename(root / f".deleting_{folder.name}"))
+    for leftover in (*root.glob(".writing_step_*"), *root.glob(".deleting_*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""One backbone, one or several heads, one pass through the backbone."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from backbones import Backbone, UserError, backbones
+from heads import Head, Prediction, heads
+from tasks.config import BackboneConfig, Experiment, PluginHeadConfig
+from tasks.data.sample import Batch
+from tasks.image_spec import ImageSpec
+from tasks.label_map import LabelMap
+
+
+class Model(nn.Module):
+    """The network as it is trained, saved and used.
+
+    Args:
+        backbone: gives the feature maps.
+        heads: by the name that their losses and predictions carry.
+        image: how stored pixels become network input; done here, on the device.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], image: ImageSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(heads)
+        # One multiply and one add: ((x - low) / (white - low) - mean) / std, folded into the two constants.
+        scale = image.white - image.low
+        mean = torch.tensor(image.mean).view(-1, 1, 1) * scale + image.low
+        std = torch.tensor(image.std).view(-1, 1, 1) * scale
+        # The constants belong to the ImageSpec, which travels with the checkpoint; they are not weights.
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    @property
+    def divisor(self) -> int:
+        """Batches are padded to a multiple of this: the largest stride of the backbone, at least 32."""
+        return max(32, *(spec.stride for spec in self.backbone.features.values()))
+
+    def features(self, batch: Batch) -> dict[str, Tensor]:
+        """Feature maps of a batch; padding is exactly zero at the network's input."""
+        images = (batch.images - self.mean) / self.std
+        height, width = batch.sizes.padded
+        inside_rows = torch.arange(height, device=images.device) < batch.sizes.valid[:, :1]
+        inside_columns = torch.arange(width, device=images.device) < batch.sizes.valid[:, 1:]
+        inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+        images = images.masked_fill_(~inside, 0).contiguous(memory_format=torch.channels_last)
+        features: dict[str, Tensor] = self.backbone(images)
+        return features
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of every head as `"<head>/<loss>"`: named scalars, in training and in evaluation mode alike."""
+        features = self.features(batch)
+        losses: dict[str, Tensor] = {}
+        for name, head in self._heads():
+            losses |= {
+                f"{name}/{loss}": value for loss, value in head.loss(features, batch.sizes, batch.targets).items()
+            }
+        return losses
+
+    def predict(self, batch: Batch) -> dict[str, list[Prediction]]:
+        """Predictions of every head by its name, one an image, in pixels of the original images."""
+        features = self.features(batch)
+        return {name: head.predict(features, batch.sizes) for name, head in self._heads()}
+
+    def _heads(self) -> list[tuple[str, Head]]:
+        return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
+
+
+def build_backbone(config: BackboneConfig, channels: int) -> Backbone:
+    """The network that `config` names, for images of that many channels, its weights still random.
+
+    Raises:
+        UserError: the name is unknown, or the network does not take an option or that many channels.
+    """
+    options = dict(config.factory_options())
+    if channels != 3 or backbones.accepts(config.name, "in_channels"):
+        options["in_channels"] = channels
+    return backbones.build(config.name, **options)
+
+
+def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
+    """The model of an experiment with random weights.
+
+    Args:
+        config: the experiment.
+        labels: the classes of each head, by head name.
+
+    Raises:
+        UserError: an option, level or image setting does not fit.
+    """
+    image = config.image
+    for field in ("mean", "std"):
+        if len(getattr(image, field)) != image.channels:
+            raise UserError(
+                f"image.{field} has {len(getattr(image, field))} values for {image.channels} channels; give one each"
+            )
+    if not config.heads:
+        raise UserError("heads is empty; a config needs at least one head, such as heads={'boxes': FasterRCNNConfig()}")
+    backbone = build_backbone(config.backbone, image.channels)
+    built: dict[str, Head] = {}
+    for name, head in config.heads.items():
+        options = head.options if isinstance(head, PluginHeadConfig) else head.model_dump(exclude={"name"})
+        built[name] = heads.build(head.name, backbone.features, len(labels[name]), **options)
+    return Model(backbone, built, image)

@@ -1,0 +1,83 @@
+"""Weights into optimizer groups, and the learning rate of every step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.config import OptimizerConfig, ScheduleConfig
+from tasks.model import Model
+
+
+def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trainable weights in up to four groups: of the backbone or the heads, with and without decay.
+
+    Norm weights and every bias, that is every parameter of fewer than two dimensions, are neither decayed nor
+    penalised (He et al., "Bag of Tricks for Image Classification", section 3.1).
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "base_lr": config.lr * (config.backbone_lr_factor if in_backbone else 1.0),
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "l1": config.l1 if decays else 0.0,
+        }
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: Model, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer over the trainable weights of `model`; each group carries its `base_lr`."""
+    groups = parameter_groups(model, config)
+    # One kernel over all weights instead of several passes each; the RMSprop of torch has no such kernel.
+    match config.name:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        case "adam":
+            return torch.optim.Adam(groups, lr=config.lr, betas=config.betas, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=config.lr, momentum=config.momentum, foreach=True)
+
+
+def add_l1_gradient(optimizer: torch.optim.Optimizer) -> None:
+    """Add the gradient of `l1 * sum(|w|)` to the gradients of each group, which must be unscaled by now."""
+    for group in optimizer.param_groups:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if group["l1"] and weights:
+            with torch.no_grad():
+                torch._foreach_add_(
+                    [weight.grad for weight in weights], torch._foreach_sign(weights), alpha=group["l1"]
+                )
+
+
+def learning_rate_factor(step: int, steps_per_epoch: int, config: ScheduleConfig) -> float:
+    """What the learning rate is multiplied by at an optimizer step, counted from 0.
+
+    A pure function, so that a resumed run needs no scheduler state.
+    """
+    epoch, end = step / steps_per_epoch, float(config.epochs)
+    match config.policy:
+        case "milestones":
+            factor = config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
+        case "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * epoch / end))
+            factor = config.final_lr_factor + (1 - config.final_lr_factor) * share
+        case "polynomial":
+            factor = config.final_lr_factor + (1 - config.final_lr_factor) * (1 - epoch / end) ** config.power
+        case "constant":
+            factor = 1.0
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return factor * warmup
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to `base_lr * factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
