@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
+from backbones.errors import UserError
 from backbones.registry import Registry
 
 
@@ -35,8 +37,31 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, in_channels, H, W) float -> `{level: (B, channels, ceil(H / stride), ceil(W / stride))}`, keys as in `features`."""
+        """(B, in_channels, H, W) float -> `{level: (B, channels, ceil(H / stride), ceil(W / stride))}`.
+
+        The levels are those of `features`, in that order. H and W need not be multiples of a stride.
+        """
 
 
 backbones: Registry[Backbone] = Registry("backbone", "polyhead.backbones")
 register_backbone = backbones.register
+
+
+def build_backbone(name: str, *, in_channels: int = 3, **options: Any) -> Backbone:
+    """The registered backbone `name` for images of `in_channels` channels; a factory need not take `in_channels`.
+
+    Args:
+        name: as registered.
+        in_channels: channels of the images.
+        options: keywords of the factory.
+
+    Raises:
+        UserError: unknown name or option, a value out of range, or other than 3 channels for a network that takes 3.
+    """
+    if backbones.accepts(name, "in_channels"):
+        options["in_channels"] = in_channels
+    elif in_channels != 3:
+        raise UserError(
+            f"backbone {name!r} takes images of 3 channels, not {in_channels}: it has no in_channels option"
+        )
+    return backbones.build(name, **options)

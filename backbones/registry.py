@@ -74,8 +74,9 @@ class Registry(Generic[T]):
             try:
                 self._factories[name] = points[0].load()
             except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
                 raise UserError(
-                    f"{self.kind} {name!r}: its entry point {points[0].value} failed to load ({type(error).__name__}: {error})"
+                    f"{self.kind} {name!r}: its entry point {points[0].value} failed to load ({reason})"
                 ) from error
         return self._factories[name]
 
