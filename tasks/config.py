@@ -64,6 +64,7 @@ class FasterRCNNConfig(Section):
     roi_sampling_ratio: int = 2
     box_head_channels: int = 1024
     box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
+    box_loss_weight: float = 1.0
     class_agnostic: bool = False
     score_threshold: float = 0.05
     nms_iou: float = 0.5

@@ -1,0 +1,72 @@
+"""Anchor boxes of a feature pyramid: one size a level, several aspect ratios, at every cell.
+
+Faster R-CNN (https://arxiv.org/abs/1506.01497), section 3.1.1; FPN (https://arxiv.org/abs/1612.03144), section 4.1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The anchors of all levels of one padded batch, level after level; in a level by row, column, aspect ratio.
+
+    Attributes:
+        boxes: (A, 4) float32, x1 y1 x2 y2 in pixels.
+        elements: (A,) int64, a number for each anchor that depends on its level, row, column and ratio only, not on the
+            size of the grid: the same anchor of the same image has it in every batch.
+        counts: anchors a level; they sum to A.
+    """
+
+    boxes: Tensor
+    elements: Tensor
+    counts: tuple[int, ...]
+
+    def inside(self, valid: Tensor) -> Tensor:
+        """(B, A) bool: the anchor's centre lies in the image, not in its padding; `valid` (B, 2) has height, width."""
+        x, y = ((self.boxes[:, :2] + self.boxes[:, 2:]) / 2).unbind(-1)
+        return (y < valid[:, :1]) & (x < valid[:, 1:])
+
+
+class AnchorGenerator(nn.Module):
+    """Makes the anchors for given grids.
+
+    Sides are rounded so that corners fall on whole pixels, and cells lie `padded size // grid size` pixels apart, as in
+    torchvision, whose trained weights expect both.
+
+    Args:
+        sizes: square root of the anchors' area in pixels, one a level.
+        ratios: height / width.
+    """
+
+    base: Tensor
+
+    def __init__(self, sizes: Sequence[float], ratios: Sequence[float]) -> None:
+        super().__init__()
+        heights = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
+        shape = torch.stack((-1 / heights, -heights, 1 / heights, heights), dim=1)
+        area = torch.tensor(list(sizes), dtype=torch.float32)
+        self.register_buffer("base", (shape * area[:, None, None] / 2).round(), persistent=False)
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors at each cell of a level."""
+        return self.base.shape[1]
+
+    def forward(self, padded: tuple[int, int], grids: Sequence[tuple[int, int]]) -> Anchors:
+        """Anchors for an image of `padded` height and width whose levels have `grids` rows and columns."""
+        boxes, elements = [], []
+        for level, (base, (rows, columns)) in enumerate(zip(self.base.float(), grids, strict=True)):
+            y = torch.arange(rows, device=base.device)[:, None, None]
+            x = torch.arange(columns, device=base.device)[None, :, None]
+            ratio = torch.arange(self.per_cell, device=base.device)
+            step_y, step_x = padded[0] // rows, padded[1] // columns
+            at_x = (x * step_x).expand(rows, columns, 1)
+            at_y = (y * step_y).expand(rows, columns, 1)
+            boxes.append((torch.stack((at_x, at_y, at_x, at_y), dim=-1) + base).reshape(-1, 4))
+            elements.append((((level * self.per_cell + ratio) << 40) + (y << 20) + x).reshape(-1))
+        counts = tuple(len(level) for level in boxes)
+        return Anchors(torch.cat(boxes), torch.cat(elements), counts)

@@ -1,0 +1,191 @@
+"""Faster R-CNN on a feature pyramid (https://arxiv.org/abs/1506.01497, https://arxiv.org/abs/1612.03144)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backbones.contract import FeatureSpec
+from backbones.errors import UserError
+from heads.box_loss import BoxLoss
+from heads.contract import BoxTargets, Head, ImageSizes, Prediction, Targets, register_head
+from heads.fpn import FPN, ExtraLevel
+from heads.normaliser import mean_count
+from heads.roi_align import Pooling
+from heads.roi_head import RoIHead, RoISettings
+from heads.rpn import RPN, Proposals, RPNOutput, RPNSettings
+
+POOLED_LEVELS = ("p2", "p3", "p4", "p5")
+
+
+@register_head("faster_rcnn")
+class FasterRCNN(Head):
+    """Boxes of K classes, in two stages: proposals, then their classification and refinement.
+
+    Args:
+        features: of the backbone; needs c2 to c5.
+        num_classes: K, without background.
+        fpn_channels: of every pyramid level.
+        extra_level: how P6 is made, see `FPN`.
+        anchor_sizes: square root of the anchors' area in pixels, for P2 to P6.
+        aspect_ratios: height / width of the anchors at each cell.
+        rpn_pre_nms: proposals a level kept before non-maximum suppression, in the loss.
+        rpn_post_nms: proposals an image kept after it, in the loss.
+        rpn_pre_nms_test: as rpn_pre_nms, in prediction.
+        rpn_post_nms_test: as rpn_post_nms, in prediction.
+        rpn_nms_iou: of two proposals of one level with a larger IoU the worse is dropped.
+        rpn_positive_iou: an anchor with at least this IoU with a box is an object; so is a box's best anchor.
+        rpn_negative_iou: an anchor with less IoU with every box is background.
+        rpn_samples: anchors an image the RPN loss is computed on.
+        rpn_positive_fraction: at most this share of them are objects.
+        roi_samples: proposals an image the second stage's loss is computed on.
+        roi_positive_fraction: at most this share of them are objects.
+        roi_positive_iou: a proposal with at least this IoU with a box is an object, any other background.
+        roi_size: side of the pooled map, in cells.
+        roi_sampling_ratio: points along each side of a cell that RoIAlign averages.
+        box_head_channels: width of the second stage's fully connected layers.
+        box_loss: `l1`, `smooth_l1` (beta 1/9) on offsets, or `giou` on boxes; of both stages.
+        box_loss_weight: factor on the second stage's box loss. Its offsets are scaled by ten, so 10 brings `giou` to
+            the size of the other two.
+        class_agnostic: one refined box for all classes instead of one each.
+        score_threshold: detections that score no more are dropped, 0 .. 1.
+        nms_iou: of two detections of one class with a larger IoU the worse is dropped.
+        detections_per_image: at most this many are returned.
+
+    Raises:
+        UserError: the backbone lacks a level, or an option is out of range.
+    """
+
+    reads = "boxes"
+
+    def __init__(
+        self,
+        features: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        fpn_channels: int = 256,
+        extra_level: ExtraLevel = "pool",
+        anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512),
+        aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+        rpn_pre_nms: int = 2000,
+        rpn_post_nms: int = 2000,
+        rpn_pre_nms_test: int = 1000,
+        rpn_post_nms_test: int = 1000,
+        rpn_nms_iou: float = 0.7,
+        rpn_positive_iou: float = 0.7,
+        rpn_negative_iou: float = 0.3,
+        rpn_samples: int = 256,
+        rpn_positive_fraction: float = 0.5,
+        roi_samples: int = 512,
+        roi_positive_fraction: float = 0.25,
+        roi_positive_iou: float = 0.5,
+        roi_size: int = 7,
+        roi_sampling_ratio: int = 2,
+        box_head_channels: int = 1024,
+        box_loss: BoxLoss = "smooth_l1",
+        box_loss_weight: float = 1.0,
+        class_agnostic: bool = False,
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        detections_per_image: int = 100,
+    ) -> None:
+        super().__init__()
+        _require("num_classes", num_classes, num_classes >= 1, "at least 1")
+        _require("roi_sampling_ratio", roi_sampling_ratio, roi_sampling_ratio >= 1, "at least 1")
+        _require("box_loss", box_loss, box_loss in ("l1", "smooth_l1", "giou"), "l1, smooth_l1 or giou")
+        in_order = 0 <= rpn_negative_iou <= rpn_positive_iou <= 1
+        _require("rpn_negative_iou", rpn_negative_iou, in_order, f"0 to rpn_positive_iou ({rpn_positive_iou})")
+        self.fpn = FPN(features, fpn_channels, extra_level)
+        levels = self.fpn.features
+        fits = len(anchor_sizes) == len(levels)
+        _require("anchor_sizes", anchor_sizes, fits, f"{len(levels)} sizes, one for each of {', '.join(levels)}")
+        self.train_counts = (rpn_pre_nms, rpn_post_nms)
+        self.test_counts = (rpn_pre_nms_test, rpn_post_nms_test)
+        self.rpn = RPN(
+            fpn_channels,
+            anchor_sizes,
+            aspect_ratios,
+            RPNSettings(
+                positive_iou=rpn_positive_iou,
+                negative_iou=rpn_negative_iou,
+                samples=rpn_samples,
+                positive_fraction=rpn_positive_fraction,
+                nms_iou=rpn_nms_iou,
+                box_loss=box_loss,
+            ),
+        )
+        self.roi_head = RoIHead(
+            fpn_channels,
+            [levels[name].stride for name in POOLED_LEVELS],
+            num_classes,
+            box_head_channels,
+            Pooling(roi_size, roi_sampling_ratio),
+            RoISettings(
+                positive_iou=roi_positive_iou,
+                samples=roi_samples,
+                positive_fraction=roi_positive_fraction,
+                box_loss=box_loss,
+                box_loss_weight=box_loss_weight,
+                class_agnostic=class_agnostic,
+                score_threshold=score_threshold,
+                nms_iou=nms_iou,
+                detections_per_image=detections_per_image,
+            ),
+        )
+
+    def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:
+        """Four scalars, float32: `loss_rpn_objectness`, `loss_rpn_box`, `loss_roi_classification`, `loss_roi_box`.
+
+        Each is a sum over sampled anchors or proposals, divided by how many were sampled, over all images of all
+        processes. All are zero, and connected to the graph, when no image is annotated.
+        """
+        boxes = _at_least_one(targets.boxes, len(images), images.valid.device)
+        levels, rpn_output, proposals = self._propose(features, images, self.train_counts)
+        objectness, rpn_box, anchors = self.rpn.loss_sums(rpn_output, images, targets.seeds, boxes)
+        samples = self.roi_head.sample(proposals, targets.seeds, boxes)
+        classification, roi_box, rois = self.roi_head.loss_sums(levels, samples)
+        anchors, rois = mean_count(torch.stack((anchors, rois))).unbind()
+        return {
+            "loss_rpn_objectness": objectness / anchors,
+            "loss_rpn_box": rpn_box / anchors,
+            "loss_roi_classification": classification / rois,
+            "loss_roi_box": roi_box / rois,
+        }
+
+    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> list[Prediction]:
+        """Detections of each image on the features' device; see `Detections`."""
+        levels, _, proposals = self._propose(features, images, self.test_counts)
+        return self.roi_head.detect(levels, proposals, images)
+
+    def _propose(
+        self, features: dict[str, Tensor], images: ImageSizes, counts: tuple[int, int]
+    ) -> tuple[list[Tensor], RPNOutput, Proposals]:
+        pyramid = self.fpn(features)
+        output = self.rpn(list(pyramid.values()), images.padded)
+        pre_nms, post_nms = counts
+        return [pyramid[name] for name in POOLED_LEVELS], output, self.rpn.propose(output, images, pre_nms, post_nms)
+
+
+def _at_least_one(boxes: BoxTargets | None, images: int, device: torch.device) -> BoxTargets:
+    """The same targets with room for one box, which spares all that follows the case of none."""
+    if boxes is None:
+        boxes = BoxTargets(
+            boxes=torch.zeros(images, 0, 4, device=device),
+            labels=torch.zeros(images, 0, dtype=torch.int64, device=device),
+            crowd=torch.zeros(images, 0, dtype=torch.bool, device=device),
+            annotated=torch.zeros(images, dtype=torch.bool, device=device),
+        )
+    if boxes.labels.shape[1]:
+        return boxes
+    return BoxTargets(
+        boxes=F.pad(boxes.boxes, (0, 0, 0, 1)),
+        labels=F.pad(boxes.labels, (0, 1), value=-1),
+        crowd=F.pad(boxes.crowd, (0, 1)),
+        annotated=boxes.annotated,
+    )
+
+
+def _require(option: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UserError(f"faster_rcnn: {option} is {value}; expected {expected}")

@@ -1,0 +1,167 @@
+"""Second stage of Faster R-CNN: classifies proposals and refines them (Fast R-CNN, https://arxiv.org/abs/1504.08083)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
+
+from heads.box_coder import BoxCoder
+from heads.box_loss import BoxLoss, box_loss_sum
+from heads.contract import BoxTargets, Detections, ImageSizes
+from heads.matcher import match
+from heads.roi_align import Pooling, roi_align
+from heads.rpn import Proposals, clip
+from heads.sampling import priorities, subsample
+
+SAMPLING_PURPOSE = 2
+# Detections with a shorter side, in pixels, are dropped.
+MIN_SIDE = 1e-2
+# Fast R-CNN divides offsets by their usual standard deviations, 0.1 and 0.2.
+OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RoISettings:
+    """How proposals are matched, sampled and scored, and detections chosen; see `FasterRCNN`."""
+
+    positive_iou: float
+    samples: int
+    positive_fraction: float
+    box_loss: BoxLoss
+    box_loss_weight: float
+    class_agnostic: bool
+    score_threshold: float
+    nms_iou: float
+    detections_per_image: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoISamples:
+    """Proposals drawn for training, S an image.
+
+    Attributes:
+        boxes: (B, S, 4) float32.
+        labels: (B, S) int64, 0 for background, 1 + class otherwise.
+        targets: (B, S, 4) float32, the annotated box where labels > 0.
+        valid: (B, S) bool, False where an image had too few proposals; labels are 0 there.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    targets: Tensor
+    valid: Tensor
+
+
+class RoIHead(nn.Module):
+    """Two fully connected layers on the pooled features, then K + 1 logits (background first) and offsets.
+
+    Args:
+        channels: C of every level.
+        strides: of the levels that are pooled from.
+        num_classes: K.
+        hidden: width of the fully connected layers.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        num_classes: int,
+        hidden: int,
+        pooling: Pooling,
+        settings: RoISettings,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.pooling = pooling
+        self.settings = settings
+        self.coder = BoxCoder(OFFSET_WEIGHTS)
+        self.fc6 = nn.Linear(channels * pooling.size**2, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.cls_score = nn.Linear(hidden, num_classes + 1)
+        self.bbox_pred = nn.Linear(hidden, 4 if settings.class_agnostic else 4 * (num_classes + 1))
+        for layer in (self.fc6, self.fc7):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+        # Fast R-CNN, section 3.1.
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, levels: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (R, 4) of images (R,) -> logits (R, K + 1) and offsets (R, K + 1 or 1, 4), float32."""
+        pooled = roi_align(levels, self.strides, boxes, image_index, self.pooling)
+        hidden = F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
+        return self.cls_score(hidden).float(), self.bbox_pred(hidden).float().unflatten(1, (-1, 4))
+
+    @torch.no_grad()
+    def sample(self, proposals: Proposals, seeds: Tensor, targets: BoxTargets) -> RoISamples:
+        """Draw proposals for training; the annotated boxes are among those drawn from.
+
+        Args:
+            seeds: (B,) int64.
+            targets: N at least 1.
+        """
+        s = self.settings
+        # Proposals first, and always as many: so an annotated box has the same number in every batch.
+        boxes = torch.cat((proposals.boxes, targets.boxes.float()), dim=1)
+        candidates = torch.cat((proposals.valid, (targets.labels >= 0) & ~targets.crowd), dim=1)
+        candidates &= targets.annotated[:, None]
+        matches = match(boxes, candidates, targets, s.positive_iou, s.positive_iou, low_quality=False)
+        priority = priorities(seeds, SAMPLING_PURPOSE, torch.arange(boxes.shape[1], device=boxes.device))
+        index, valid = subsample(matches.positive, matches.negative, priority, s.samples, s.positive_fraction)
+        positive = matches.positive.gather(1, index) & valid
+        target = matches.index.gather(1, index)
+        return RoISamples(
+            boxes=boxes.gather(1, index[..., None].expand(-1, -1, 4)),
+            labels=torch.where(positive, targets.labels.gather(1, target) + 1, 0),
+            targets=targets.boxes.gather(1, target[..., None].expand(-1, -1, 4)),
+            valid=valid,
+        )
+
+    def loss_sums(self, levels: Sequence[Tensor], samples: RoISamples) -> tuple[Tensor, Tensor, Tensor]:
+        """Classification loss and box loss, summed over the samples, and how many there are; all (), float32."""
+        images, count = samples.labels.shape
+        image_index = torch.arange(images, device=samples.boxes.device).repeat_interleave(
+            count, output_size=images * count
+        )
+        logits, deltas = self(levels, samples.boxes.flatten(0, 1), image_index)
+        labels, valid = samples.labels.flatten(), samples.valid.flatten()
+        classification = F.cross_entropy(logits, labels, reduction="none")
+        if not self.settings.class_agnostic:
+            deltas = deltas.gather(1, labels[:, None, None].expand(-1, 1, 4))
+        boxes, targets = samples.boxes.flatten(0, 1), samples.targets.flatten(0, 1)
+        box = box_loss_sum(self.settings.box_loss, self.coder, deltas[:, 0], boxes, targets, labels > 0)
+        return (
+            torch.where(valid, classification, 0.0).sum(),
+            self.settings.box_loss_weight * box,
+            valid.sum().float(),
+        )
+
+    @torch.no_grad()
+    def detect(self, levels: Sequence[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
+        """Classify and refine all proposals, and keep the best after suppression within each class."""
+        image_index, _ = torch.where(proposals.valid)
+        boxes = proposals.boxes[proposals.valid]
+        logits, deltas = self(levels, boxes, image_index)
+        scores = logits.softmax(dim=-1)[:, 1:]
+        if not self.settings.class_agnostic:
+            deltas = deltas[:, 1:]
+        refined = self.coder.decode(deltas, boxes[:, None])
+        refined = clip(refined, images.valid[image_index]).expand(*scores.shape, 4)
+        ratio = (images.original.float() / images.valid.float()).flip(1).repeat(1, 2)
+        counts = proposals.valid.sum(dim=1).tolist()
+        parts = zip(refined.split_with_sizes(counts), scores.split_with_sizes(counts), ratio, strict=True)
+        return [self._best(*part) for part in parts]
+
+    def _best(self, boxes: Tensor, scores: Tensor, ratio: Tensor) -> Detections:
+        """The detections of one image from boxes (R, K, 4), scores (R, K); `ratio` (4,) leads to its original size."""
+        s = self.settings
+        sides = boxes[..., 2:] - boxes[..., :2]
+        kept, labels = torch.where((scores > s.score_threshold) & (sides >= MIN_SIDE).all(dim=-1))
+        boxes, scores = boxes[kept, labels], scores[kept, labels]
+        best = batched_nms(boxes, scores, labels, s.nms_iou)[: s.detections_per_image]
+        return Detections(boxes[best] * ratio, scores[best], labels[best])
