@@ -1,0 +1,129 @@
+"""Which images make up which batch, and samples padded into one."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from backbones.errors import UserError
+from heads.contract import BoxTargets, ImageSizes, Targets
+from tasks.data.sample import Batch, Sample, SampleKey
+from tasks.seeding import derive_seed
+
+
+class BatchPlan:
+    """All batches of every epoch, known beforehand: a pure function of the seed and the epoch.
+
+    Training shuffles, puts landscape and portrait images into batches of their own (so that little is padded), and leaves out
+    what does not fill the last batch; a set smaller than a batch makes one smaller batch. Evaluation takes every image once, in
+    a fixed order.
+
+    A batch is divided among the processes, and then among the passes of a step, in contiguous parts: together they see
+    exactly what one process would in one pass.
+
+    Args:
+        sizes: (I, 2) annotated height and width of the images; 0 0 counts as landscape.
+        batch_size: images a batch, over all processes and passes.
+        seed: of the shuffling.
+        training: as above.
+        world_size: processes.
+        passes: parts that each process takes its share in.
+
+    Raises:
+        UserError: a training batch cannot be divided evenly.
+    """
+
+    def __init__(
+        self,
+        sizes: npt.NDArray[np.int32],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        training: bool,
+        world_size: int = 1,
+        passes: int = 1,
+    ) -> None:
+        parts = world_size * passes
+        if batch_size < 1 or (training and batch_size % parts):
+            raise UserError(
+                f"data.batch_size is {batch_size}; expected a multiple of {parts} ({world_size} processes x {passes} passes of "
+                "runner.accumulate)"
+            )
+        if training and len(sizes) < batch_size:
+            batch_size = len(sizes) // parts * parts
+            if not batch_size:
+                raise UserError(
+                    f"{len(sizes)} training images cannot be divided among {world_size} processes x {passes} passes of "
+                    f"runner.accumulate; expected at least {parts} images: use fewer processes or passes"
+                )
+        self._landscape = sizes[:, 1] >= sizes[:, 0]
+        self.batch_size, self.seed, self.training = batch_size, seed, training
+        self.world_size, self.passes = world_size, passes
+
+    def __len__(self) -> int:
+        """Batches an epoch, the same in each."""
+        images = len(self._landscape)
+        return images // self.batch_size if self.training else -(-images // self.batch_size)
+
+    def batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """Indices of the images of each batch."""
+        if not self.training:
+            order = np.argsort(~self._landscape, kind="stable")
+            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        order = np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(len(self._landscape))
+        groups = [order[self._landscape[order]], order[~self._landscape[order]]]
+        whole = [len(group) // self.batch_size * self.batch_size for group in groups]
+        full = [group[:n].reshape(-1, self.batch_size) for group, n in zip(groups, whole, strict=True)]
+        # What is left of both shapes fills at most one more batch, so that every epoch has the same number.
+        rest = np.concatenate([group[n:] for group, n in zip(groups, whole, strict=True)])
+        rest = rest[: len(rest) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
+        batches = np.concatenate([*full, rest])
+        batches = batches[np.random.default_rng(derive_seed(self.seed, "batches", epoch)).permutation(len(batches))]
+        return list(batches)
+
+    def parts(self, epoch: int, rank: int = 0, start: int = 0) -> Iterator[list[SampleKey]]:
+        """What process `rank` loads, part by part, from batch `start` on: `passes` parts a batch.
+
+        In evaluation a part may be empty; it is left out.
+        """
+        for batch in self.batches(epoch)[start:]:
+            share = np.array_split(batch, self.world_size)[rank]
+            for part in np.array_split(share, self.passes):
+                if len(part):
+                    yield [SampleKey(int(index), epoch) for index in part]
+
+
+def collate(samples: Sequence[Sample], divisor: int) -> Batch:
+    """Pad samples at the right and bottom into one batch.
+
+    Args:
+        samples: B samples of equal channels and type.
+        divisor: height and width of the batch become multiples of this: the largest stride of the backbone.
+    """
+    sizes = np.array([sample.image.shape[:2] for sample in samples], np.int64)
+    height, width = (-(-sizes.max(0) // divisor) * divisor).tolist()
+    first = samples[0].image
+    dtype = np.uint8 if first.dtype == np.uint8 else np.float32
+    images = np.zeros((len(samples), height, width, first.shape[2]), dtype)
+    most = max(len(sample.boxes) for sample in samples)
+    boxes = torch.zeros(len(samples), most, 4)
+    labels = torch.full((len(samples), most), -1)
+    crowd = torch.zeros(len(samples), most, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        (h, w), n = sample.image.shape[:2], len(sample.boxes)
+        images[row, :h, :w] = sample.image
+        boxes[row, :n] = torch.from_numpy(sample.boxes)
+        labels[row, :n] = torch.from_numpy(sample.labels)
+        crowd[row, :n] = torch.from_numpy(sample.crowd)
+    original = torch.tensor([sample.original_size for sample in samples])
+    return Batch(
+        images=torch.from_numpy(images).permute(0, 3, 1, 2),  # channels-last in memory as it is
+        sizes=ImageSizes((height, width), torch.from_numpy(sizes), original),
+        targets=Targets(
+            torch.tensor([sample.seed for sample in samples]),
+            BoxTargets(boxes, labels, crowd, torch.ones(len(samples), dtype=torch.bool)),
+        ),
+        image_ids=tuple(sample.image_id for sample in samples),
+        files=tuple(sample.file for sample in samples),
+    )

@@ -1,0 +1,69 @@
+"""Which annotated boxes can be used, decided for all boxes of a split at once."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.data.report import ReadReport
+
+SLACK = 1.0  # pixels; annotation tools round, and COCO's own boxes reach out this far
+
+
+def as_numbers(rows: Sequence[object]) -> npt.NDArray[np.float64]:
+    """(N, 4) float64 from N lists of four numbers; NaN where a row is something else."""
+    try:
+        boxes = np.array(rows, np.float64)
+        # A string of digits would be converted as well, but is a mistake in the file.
+        if boxes.shape == (len(rows), 4) and not any(isinstance(v, str) for row in rows for v in row):  # type: ignore[attr-defined]
+            return boxes
+    except (TypeError, ValueError, OverflowError):
+        pass
+    boxes = np.full((len(rows), 4), np.nan)
+    for box, row in zip(boxes, rows, strict=True):
+        if isinstance(row, list | tuple) and len(row) == 4 and all(isinstance(v, int | float) for v in row):
+            try:
+                box[:] = row
+            except OverflowError:
+                box[:] = np.nan
+    return boxes
+
+
+def usable_boxes(
+    boxes: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.int64],
+    report: ReadReport,
+    where: Callable[[int], str],
+) -> npt.NDArray[np.bool_]:
+    """Which boxes to keep; those that reach far outside their image are clipped in place.
+
+    Args:
+        boxes: (N, 4) x1 y1 x2 y2.
+        sizes: (N, 2) height and width of the image of each box; 0 0 if unknown.
+        report: gets a line for every box dropped or clipped.
+        where: names box i for the report.
+
+    Returns:
+        (N,) bool.
+    """
+    finite = np.isfinite(boxes).all(1)
+    with np.errstate(invalid="ignore"):
+        positive = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        known = sizes.all(1)
+        limits = np.where(known[:, None], sizes[:, [1, 0, 1, 0]], np.inf)
+        clipped = np.clip(boxes, 0, limits)
+        inside = (clipped[:, 2:] > clipped[:, :2]).all(1) | ~known
+        far = (np.abs(clipped - boxes) > SLACK).any(1) & known
+    keep = finite & positive & inside
+    for i in np.flatnonzero(~keep).tolist():
+        shown = f"{where(i)} {np.round(boxes[i], 2).tolist()}"
+        if not finite[i]:
+            report.drop("boxes that are not four finite numbers", where(i))
+        elif not positive[i]:
+            report.drop("boxes without area", shown)
+        else:
+            report.drop("boxes outside their image", shown)
+    for i in np.flatnonzero(keep & far).tolist():
+        report.mend("boxes clipped to their image", f"{where(i)} {np.round(boxes[i], 2).tolist()}")
+        boxes[i] = clipped[i]
+    return keep

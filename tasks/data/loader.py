@@ -1,0 +1,172 @@
+"""Loader processes: batches of one process of a run, in the order of its plan."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from backbones.errors import UserError
+from tasks.config import DataConfig
+from tasks.data.annotations import Annotations
+from tasks.data.batches import BatchPlan, collate
+from tasks.data.dataset import Dataset
+from tasks.data.sample import Batch, SampleKey
+from tasks.image_spec import ImageSpec
+
+
+class TrainingLoader:
+    """Training batches of one process.
+
+    Args:
+        annotations: the training split.
+        config: batch size, workers, sizes, augmentation.
+        spec: of the images.
+        seed: of order and augmentation.
+        divisor: batches are padded to multiples of this.
+        passes: forward and backward passes a step.
+        rank: of this process.
+        world_size: processes.
+        pin_memory: copy batches to page-locked memory, for CUDA.
+        start_method: how loader processes start, "fork" or "spawn"; None is the platform's way.
+
+    Raises:
+        UserError: the batch size cannot be divided among processes and passes.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        config: DataConfig,
+        spec: ImageSpec,
+        *,
+        seed: int,
+        divisor: int,
+        passes: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+        start_method: str | None = None,
+    ) -> None:
+        dataset = Dataset(annotations, config, spec, seed=seed, training=True)
+        plan = BatchPlan(
+            annotations.sizes.numpy(), config.batch_size, seed=seed, training=True, world_size=world_size, passes=passes
+        )
+        self.passes = passes
+        self.steps_per_epoch = len(plan)
+        self._parts = _Parts(plan, rank)
+        self._loader = _data_loader(dataset, self._parts, divisor, config.workers, pin_memory, start_method)
+
+    def steps(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """The steps of an epoch from step `start` on, each as its `passes` batches; skipped images are not loaded.
+
+        Raises:
+            UserError: an image cannot be used.
+        """
+        self._parts.epoch, self._parts.start = epoch, start
+        batches = _unwrap(self._loader)
+        while step := list(islice(batches, self.passes)):
+            yield step
+
+
+class EvaluationLoader:
+    """Every image of a split once, over all processes, in a fixed order; iterate it as often as needed."""
+
+    def __init__(self, loader: "DataLoader[Batch | UserError]", parts: "_Parts") -> None:
+        self._loader, self._parts = loader, parts
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _unwrap(self._loader)
+
+
+def evaluation_loader(
+    annotations: Annotations,
+    config: DataConfig,
+    spec: ImageSpec,
+    *,
+    divisor: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    start_method: str | None = None,
+) -> EvaluationLoader:
+    """Batches to evaluate on, `config.batch_size` images over all processes; arguments as for `TrainingLoader`."""
+    dataset = Dataset(annotations, config, spec, training=False)
+    plan = BatchPlan(annotations.sizes.numpy(), config.batch_size, training=False, world_size=world_size)
+    parts = _Parts(plan, rank)
+    return EvaluationLoader(_data_loader(dataset, parts, divisor, config.workers, pin_memory, start_method), parts)
+
+
+class _Parts(Sampler[list[SampleKey]]):
+    """What to load next; read in the main process only, so that workers can live on from epoch to epoch."""
+
+    def __init__(self, plan: BatchPlan, rank: int) -> None:
+        self.plan, self.rank = plan, rank
+        self.epoch = self.start = 0
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        return self.plan.parts(self.epoch, self.rank, self.start)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
+    """Makes whole batches where the samples are read.
+
+    A mistake of the user's is handed back as a value: raised in a worker it would arrive wrapped in that worker's traceback.
+    """
+
+    def __init__(self, dataset: Dataset, divisor: int) -> None:
+        self.dataset, self.divisor = dataset, divisor
+
+    def __getitem__(self, keys: list[SampleKey]) -> Batch | UserError:
+        try:
+            return collate([self.dataset[key] for key in keys], self.divisor)
+        except UserError as error:
+            return error
+
+
+def _data_loader(
+    dataset: Dataset, parts: _Parts, divisor: int, workers: int, pin_memory: bool, start_method: str | None
+) -> "DataLoader[Batch | UserError]":
+    # More workers than cores only take each other's time, and torch would warn.
+    workers = min(workers, _cores())
+    return DataLoader(
+        _BatchMaker(dataset, divisor),
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        multiprocessing_context=start_method if workers else None,
+        persistent_workers=workers > 0,
+    )
+
+
+def _unwrap(loader: "DataLoader[Batch | UserError]") -> Iterator[Batch]:
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+def _as_it_is(batch: Batch | UserError) -> Batch | UserError:
+    return batch
+
+
+def _prepare_worker(worker: int) -> None:
+    # One thread a worker: they are the parallelism, and cv2's thread pool does not survive a fork.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
