@@ -21,14 +21,32 @@ from backbones.norm import Norm, conv_norm, make_norm
 NormFactory = Callable[[int], nn.Module]
 
 
+class Conv(nn.Conv2d):
+    """A convolution without bias that starts as He et al., arXiv:1502.01852, section 2.2: normal, by fan-out."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+
 class Shortcut(nn.Sequential):
     """1x1 convolution and norm that fit a block's input to its output."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm: NormFactory) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm(out_channels))
+        super().__init__(Conv(in_channels, out_channels, 1, stride), norm(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_norm(cast(nn.Conv2d, self[0]), self[1], x)
+        return conv_norm(cast(Conv, self[0]), self[1], x)
 
 
 class ResidualBlock(nn.Module, ABC):
@@ -74,9 +92,9 @@ class BasicBlock(ResidualBlock):
         self, in_channels: int, width: int, stride: int, entry_dilation: int, dilation: int, norm: NormFactory
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, entry_dilation, entry_dilation, bias=False)
+        self.conv1 = Conv(in_channels, width, 3, stride, entry_dilation, entry_dilation)
         self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, dilation, dilation, bias=False)
+        self.conv2 = Conv(width, width, 3, 1, dilation, dilation)
         self.bn2 = norm(width)
         self.downsample = self._shortcut(in_channels, width, stride, norm)
 
@@ -104,11 +122,11 @@ class Bottleneck(ResidualBlock):
         self, in_channels: int, width: int, stride: int, entry_dilation: int, dilation: int, norm: NormFactory
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.conv1 = Conv(in_channels, width, 1)
         self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, entry_dilation, entry_dilation, bias=False)
+        self.conv2 = Conv(width, width, 3, stride, entry_dilation, entry_dilation)
         self.bn2 = norm(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
+        self.conv3 = Conv(width, width * self.expansion, 1)
         self.bn3 = norm(width * self.expansion)
         self.downsample = self._shortcut(in_channels, width, stride, norm)
 
@@ -120,8 +138,6 @@ class Bottleneck(ResidualBlock):
 
 class ResNet(Backbone):
     """A stem of stride 4 and four stages of residual blocks; a subclass names the block and how many of them.
-
-    Convolutions start as He et al., arXiv:1502.01852, section 2.2: normal, by fan-out.
 
     Args:
         in_channels: channels of the images.
@@ -168,7 +184,7 @@ class ResNet(Backbone):
         self.activation_checkpointing = activation_checkpointing
 
         norm_factory = partial(make_norm, norm)
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
+        self.conv1 = Conv(in_channels, 64, 7, 2, 3)
         self.bn1 = norm_factory(64)
         self.features = {"c1": FeatureSpec(64, 2)}
         channels, total_stride, dilation = 64, 4, 1
@@ -185,11 +201,10 @@ class ResNet(Backbone):
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
             self.features[f"c{index + 2}"] = FeatureSpec(channels, total_stride)
 
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif zero_init_last and isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))
+        if zero_init_last:
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))
         for module in self._frozen():
             module.requires_grad_(False)
         self.train()
@@ -222,6 +237,8 @@ class ResNet(Backbone):
     def _recomputed(self, block: nn.Module, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return cast(Tensor, block(x))
+        if torch.compiler.is_compiling():  # takes no contexts, and updates buffers in the forward pass alone by itself
+            return cast(Tensor, checkpoint(block, x, use_reentrant=False))
         return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)))
 
 
@@ -233,14 +250,15 @@ def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None]
 @contextmanager
 def _statistics_untouched(block: nn.Module) -> Iterator[None]:
     """Keep batch norms from counting the same batch a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm) and m.training]
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 @register_backbone("resnet18")

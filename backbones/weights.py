@@ -60,7 +60,7 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
         UserError: no such file or name, no connection, a damaged file or one that needs unpickling, or less than half
             of the network's entries fit.
     """
-    given = _read(_locate(source))
+    given = read_weights(_locate(source))
     own = {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(".num_batches_tracked")}
     fitting: dict[str, Tensor] = {}
     reshaped, misshaped = [], []
@@ -159,8 +159,14 @@ def _unknown(source: str, kind: str, value: str, known: list[str]) -> UserError:
     return UserError(f"weights {source}: no {kind} {value!r}; did you mean {', '.join(near)}?")
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.pth` or `.pt` file by name, on the CPU, in the types they are stored in.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or needs unpickling of more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
