@@ -1,1 +1,237 @@
-"""Command line."""
+"""The command line: parse, call, exit code. Heavy modules are imported only once a command is sure to run."""
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+from backbones.errors import UserError
+from tasks.config import Experiment
+from tasks.experiment_file import ExperimentFile, read_experiment
+
+T = TypeVar("T")
+Flattened = tyro.conf.arg(name="")
+
+
+@dataclass
+class TrainArguments:
+    """Train an experiment: CONFIG is a Python config or the config.json of a run; any field can be given here."""
+
+    config: tyro.conf.Positional[Path | None] = None
+    """configs/det/faster_rcnn_r50_fpn.py, say; not needed with --resume."""
+    resume: Path | None = None
+    """A run folder to go on with, exactly where it stopped."""
+    init: Path | None = None
+    """A run or checkpoint whose weights to start from; layers that do not fit, such as other classes, start anew."""
+    out: Path | None = None
+    """Folder of the new run; by default runs/<name>."""
+    experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
+
+
+@dataclass
+class EvaluateArguments:
+    """Score a run on its validation data, or a COCO results file on its annotations."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """A run folder (its best checkpoint) or a checkpoint."""
+    annotations: Path | None = None
+    """With --results: COCO annotations."""
+    results: Path | None = None
+    """COCO results json to score instead of a run."""
+    kind: Literal["bbox", "segm"] = "bbox"
+    """What the results file holds."""
+    out: Path | None = None
+    """Also write the metrics to this json file."""
+    experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
+
+
+@dataclass
+class PredictArguments:
+    """Run a trained model on images: writes COCO results json and the images with the boxes drawn."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder (its best checkpoint) or a checkpoint."""
+    images: tyro.conf.Positional[tuple[str, ...]]
+    """Images, folders of images, or glob patterns."""
+    out: Path = Path("predictions")
+    """Folder to write to."""
+    threshold: float = 0.5
+    """Boxes that score less are not drawn; the json holds all."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """Where to run."""
+
+
+@dataclass
+class ListArguments:
+    """Name the registered backbones, heads and configs with their size."""
+
+    what: tyro.conf.Positional[Literal["all", "backbones", "heads", "configs"]] = "all"
+
+
+def train(argv: Sequence[str]) -> None:
+    """`tools/train.py`."""
+    early = _early_options(argv, "--resume")
+    if early.get("--resume"):
+        source = ExperimentFile(Path(early["--resume"]), _run_config(Path(early["--resume"])))
+    elif early.get("config"):
+        source = read_experiment(Path(early["config"]))
+    else:
+        _parse(TrainArguments, argv, TrainArguments())  # Shows the help, if that was asked for.
+        raise UserError("no config given; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help")
+    arguments = _parse(TrainArguments, argv, TrainArguments(experiment=source.experiment))
+    config, data = arguments.experiment, arguments.experiment.data
+    notice: list[str] = []
+    if data.root is not None and not data.root.exists() and not arguments.resume:
+        if _given(argv, "data.root") or source.sample is None:
+            raise UserError(
+                f"data.root is {data.root}, which does not exist; give the folder of your data with --data.root"
+            )
+        notice = [
+            f"Training the same architecture on a generated sample data set instead, since {data.root} does not exist.",
+            "For the real thing, put COCO 2017 there (annotations/, train2017/, val2017/ from cocodataset.org) or give",
+            f"your own COCO json or Pascal VOC folder:  python tools/train.py {early['config']} --data.root FOLDER",
+        ]
+        source = ExperimentFile(source.path, source.sample())
+        config = _parse(TrainArguments, argv, TrainArguments(experiment=source.experiment)).experiment
+    if data.root is None and data.format != "cells" and not notice:
+        raise UserError("data.root is not set; give the folder of your data with --data.root")
+    from tasks.progress import Reporter
+    from tasks.training import train_experiment
+
+    if notice:
+        Reporter().notice("NO DATA: THIS IS A SAMPLE RUN", notice)
+    if config.backbone.name != source.experiment.backbone.name:
+        _leave_out_foreign_options(config, source.experiment, argv)
+    train_experiment(config, out=arguments.out, init=arguments.init, resume=arguments.resume)
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """`tools/evaluate.py`."""
+    early = _early_options(argv, "")
+    default = EvaluateArguments()
+    if early.get("config"):
+        default.experiment = _run_config(Path(early["config"]))
+    arguments = _parse(EvaluateArguments, argv, default)
+    from tasks.scoring import score_file, score_run
+
+    if arguments.results and arguments.annotations:
+        score_file(arguments.annotations, arguments.results, arguments.kind, arguments.out)
+    elif arguments.run and not arguments.results and not arguments.annotations:
+        score_run(arguments.run, arguments.experiment, arguments.out)
+    else:
+        raise UserError("give a run folder, or --annotations FILE with --results FILE; see --help")
+
+
+def predict(argv: Sequence[str]) -> None:
+    """`tools/predict.py`."""
+    arguments = _parse(PredictArguments, argv)
+    from tasks.predicting import predict_images
+
+    predict_images(arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device)
+
+
+def list_registered(argv: Sequence[str]) -> None:
+    """`tools/list.py`."""
+    arguments = _parse(ListArguments, argv)
+    from tasks.inventory import show_inventory
+
+    show_inventory(arguments.what)
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "list": list_registered}
+
+
+def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Call a command and return its exit code: 2 after a user's mistake, told in one line, without a traceback."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        command(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as error:  # --help
+        return int(error.code or 0)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def main() -> int:
+    """The console command: `polyhead train CONFIG ...`."""
+    name, *argv = sys.argv[1:] or ["--help"]
+    if name not in COMMANDS:
+        print(f"usage: polyhead {{{','.join(COMMANDS)}}} ...", file=sys.stderr)
+        return 0 if name in ("-h", "--help") else 2
+    return run(COMMANDS[name], argv)
+
+
+def _parse(arguments: type[T], argv: Sequence[str], default: T | None = None) -> T:
+    """tyro's parsing with its boxed error reduced to one line."""
+    told = io.StringIO()
+    prog = f"tools/{arguments.__name__.removesuffix('Arguments').lower()}.py"
+    try:
+        with contextlib.redirect_stderr(told):
+            if default is None:
+                return tyro.cli(arguments, args=list(argv), prog=prog)
+            return tyro.cli(arguments, args=list(argv), prog=prog, default=default)
+    except SystemExit as error:
+        if not error.code:
+            raise
+        lines = [line.strip("│ ") for line in told.getvalue().splitlines() if line.startswith("│")]
+        text = [line for line in lines if line and not set(line) <= {"─"}]
+        near = next((line.split()[0] for line in text[1:] if line.startswith("--")), None)
+        reason = text[0] if text else "unusable arguments"
+        raise UserError(reason + (f"; did you mean {near}?" if near and reason.startswith("Unrec") else "")) from None
+
+
+def _early_options(argv: Sequence[str], option: str) -> dict[str, str]:
+    """What decides the defaults of all other options: the first positional, and the value of `option`."""
+    found = {"config": argv[0]} if argv and not argv[0].startswith("-") else {}
+    for index, word in enumerate(argv):
+        if option and word == option and index + 1 < len(argv):
+            found[option] = argv[index + 1]
+        elif option and word.startswith(f"{option}="):
+            found[option] = word.split("=", 1)[1]
+    return found
+
+
+def _given(argv: Sequence[str], name: str) -> bool:
+    """Whether the field `name` was given on the command line."""
+    return any(word.split("=", 1)[0].replace("-", "_") == f"__{name}" for word in argv)
+
+
+def _run_config(run: Path) -> Experiment:
+    """The experiment of a run folder or checkpoint."""
+    from tasks.checkpoint import load_checkpoint
+
+    return load_checkpoint(run, prefer_best=False).config
+
+
+def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Sequence[str]) -> None:
+    """The config chose its backbone options for its own backbone; another one named here may not know them all.
+
+    Those that it does not take are left out, and said so; those given on the command line stay, and are checked.
+    """
+    from backbones import backbones
+    from tasks.progress import Reporter
+
+    left_out = []
+    for option, value in base.backbone.factory_options().items():
+        foreign = not backbones.accepts(config.backbone.name, option)
+        if foreign and not _given(argv, f"backbone.{option}") and option not in base.backbone.options:
+            setattr(config.backbone, option, None)
+            left_out.append(f"{option}={value}")
+    if config.backbone.weights == base.backbone.weights and base.backbone.weights is not None:
+        config.backbone.weights = None
+        left_out.append(f"weights={base.backbone.weights}")
+    if left_out:
+        Reporter().say(
+            f"backbone {config.backbone.name}: left out {', '.join(left_out)}, chosen for {base.backbone.name}"
+        )

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from backbones import Backbone, UserError, backbones
+from backbones import Backbone, UserError, build_backbone
 from heads import Head, Prediction, heads
-from tasks.config import BackboneConfig, Experiment, PluginHeadConfig
+from tasks.config import Experiment, PluginHeadConfig
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
@@ -72,18 +72,6 @@ class Model(nn.Module):
         return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
 
 
-def build_backbone(config: BackboneConfig, channels: int) -> Backbone:
-    """The network that `config` names, for images of that many channels, its weights still random.
-
-    Raises:
-        UserError: the name is unknown, or the network does not take an option or that many channels.
-    """
-    options = dict(config.factory_options())
-    if channels != 3 or backbones.accepts(config.name, "in_channels"):
-        options["in_channels"] = channels
-    return backbones.build(config.name, **options)
-
-
 def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     """The model of an experiment with random weights.
 
@@ -102,7 +90,7 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
             )
     if not config.heads:
         raise UserError("heads is empty; a config needs at least one head, such as heads={'boxes': FasterRCNNConfig()}")
-    backbone = build_backbone(config.backbone, image.channels)
+    backbone = build_backbone(config.backbone.name, in_channels=image.channels, **config.backbone.factory_options())
     built: dict[str, Head] = {}
     for name, head in config.heads.items():
         options = head.options if isinstance(head, PluginHeadConfig) else head.model_dump(exclude={"name"})

@@ -1,0 +1,109 @@
+"""Reads experiments: a Python config, or the config.json of a run."""
+
+import difflib
+import importlib.util
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+import configs
+from backbones.errors import UserError
+from tasks.config import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFile:
+    """A config as a file gives it.
+
+    Attributes:
+        path: the file.
+        experiment: what its `config()` returned.
+        sample: its `sample()`, the same experiment on generated data, for a machine without the real data.
+    """
+
+    path: Path
+    experiment: Experiment
+    sample: Callable[[], Experiment] | None = None
+
+
+def read_experiment(path: Path) -> ExperimentFile:
+    """Read a `.py` config or a `.json` one.
+
+    A path that does not exist is also looked for among the installed configs, so that the console command finds
+    `configs/det/faster_rcnn_r50_fpn.py` from any folder.
+
+    Raises:
+        UserError: the file is missing, is not a config, or has fields that are unknown or of the wrong type.
+    """
+    if not path.exists():
+        installed = Path(next(iter(configs.__path__))).parent / path
+        if not installed.exists():
+            raise UserError(f"{path}: no such config{_nearest_config(path)}")
+        path = installed
+    try:
+        if path.suffix == ".json":
+            return ExperimentFile(path, Experiment.model_validate_json(path.read_text(encoding="utf-8")))
+        if path.suffix == ".py":
+            return _run_config(path)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Experiment)}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; expected a config") from None
+    raise UserError(f"{path}: expected a config ending in .py or .json")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation as one line, with the nearest field name for an unknown one."""
+    problem = error.errors()[0]
+    field = ".".join(map(str, problem["loc"]))
+    if problem["type"] in ("extra_forbidden", "no_such_attribute"):
+        names = list(field_names(model))
+        near = difflib.get_close_matches(field, names, n=1, cutoff=0.3)
+        return f"{field} is not a field" + (f"; did you mean {near[0]}?" if near else "")
+    if problem["type"] == "json_invalid":
+        return f"not a config ({problem['msg']})"
+    return f"{field or 'value'} is {problem['input']!r}; {problem['msg'].lower()}"
+
+
+def field_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of every field of a config class."""
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += field_names(field.annotation, f"{prefix}{name}.")
+    return names
+
+
+def _run_config(path: Path) -> ExperimentFile:
+    spec = importlib.util.spec_from_file_location(f"polyhead_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: cannot be imported; expected a Python file with config() -> Experiment")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "config", None)):
+            raise UserError(f"{path}: has no function config(); expected def config() -> Experiment")
+        experiment = module.config()
+    except (ValidationError, UserError):
+        raise
+    except Exception as error:
+        line = next((f.lineno for f in _frames(error) if f.filename == str(path)), 0)
+        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{path}: config() returned {type(experiment).__name__}; expected tasks.config.Experiment")
+    return ExperimentFile(path, experiment, getattr(module, "sample", None))
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return list(reversed(traceback.extract_tb(error.__traceback__)))
+
+
+def _nearest_config(path: Path) -> str:
+    root = Path(next(iter(configs.__path__)))
+    known = [str(file.relative_to(root.parent)) for file in sorted(root.rglob("*.py")) if file.name != "__init__.py"]
+    near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.3)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"

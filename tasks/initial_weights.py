@@ -1,0 +1,100 @@
+"""What a new run starts from: published backbone weights, a whole detector of torchvision's, or another run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from backbones import UserError, load_weights
+from backbones.weights import read_weights
+from heads.torchvision_layout import split_torchvision_detector
+from tasks.checkpoint import load_checkpoint
+from tasks.config import Experiment
+from tasks.label_map import LabelMap
+from tasks.model import Model, build_model
+
+
+def load_initial_weights(
+    model: Model, config: Experiment, labels: Mapping[str, LabelMap], init: Path | None
+) -> list[str]:
+    """Fill a new model from what its experiment names, the more complete source last.
+
+    Args:
+        model: of `config`, with random weights.
+        config: `backbone.weights` and `model.weights` are read.
+        labels: classes of each head.
+        init: a run or checkpoint to start from, in place of both.
+
+    Returns:
+        a line for people on each source.
+
+    Raises:
+        UserError: a source is missing, damaged or of another architecture.
+    """
+    if init is not None:
+        return [_load_run(model, config, labels, init)]
+    told = []
+    if config.model.weights is not None:
+        told.append(_load_torchvision_detector(model, config.model.weights, labels))
+    elif config.backbone.weights is not None:
+        told.append(f"backbone weights: {load_weights(model.backbone, config.backbone.weights)}")
+    return told
+
+
+def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], init: Path) -> str:
+    checkpoint = load_checkpoint(init, prefer_best=True)
+    if checkpoint.image != config.image:
+        raise UserError(
+            f"{init}: its images are {checkpoint.image.model_dump()}; the config has {config.image.model_dump()}; "
+            "set image.* alike or start without --init"
+        )
+    given, own = checkpoint.weights(), model.state_dict()
+    anew = {name for name in own if name in class_tensors(config, labels) and checkpoint.labels != labels}
+    fitting = {
+        name: given[name] for name in own if name in given and given[name].shape == own[name].shape and name not in anew
+    }
+    if 2 * len(fitting) < len(own):
+        raise UserError(
+            f"{checkpoint.folder}: only {len(fitting)} of {len(own)} tensors fit; it holds "
+            f"{checkpoint.config.backbone.name} with {', '.join(checkpoint.labels)}, the config names "
+            f"{config.backbone.name}; use the config it was made with"
+        )
+    model.load_state_dict(fitting, strict=False)
+    left = [name for name in own if name not in fitting]
+    rest = f"; {len(left)} start anew ({', '.join(left[:3])}{', ...' if len(left) > 3 else ''})" if left else ""
+    return f"weights: {len(fitting)} of {len(own)} tensors from {checkpoint.folder}{rest}"
+
+
+def class_tensors(config: Experiment, labels: Mapping[str, LabelMap]) -> set[str]:
+    """Names of the tensors whose shape depends on the classes, found by building the model with one class more."""
+    one_more = {
+        head: LabelMap(ids=(*classes.ids, max(classes.ids) + 1), names=(*classes.names, "".join(classes.names) + "+"))
+        for head, classes in labels.items()
+    }
+    with torch.device("meta"):
+        ours, theirs = (build_model(config, maps).state_dict() for maps in (labels, one_more))
+    return {name for name, tensor in ours.items() if tensor.shape != theirs[name].shape}
+
+
+def _load_torchvision_detector(model: Model, file: Path, labels: Mapping[str, LabelMap]) -> str:
+    (name, classes), *others = labels.items()
+    if others:
+        raise UserError(
+            f"model.weights {file} fills one head, but the config has {', '.join(labels)}; use --init instead"
+        )
+    backbone, head = split_torchvision_detector(read_weights(file), classes.ids)
+    state = {f"backbone.{key}": tensor for key, tensor in backbone.items()}
+    state |= {f"heads.{name}.{key}": tensor for key, tensor in head.items()}
+    own = model.state_dict()
+    # Frozen norms have no such counter; it takes no part in the arithmetic.
+    state = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    misfits = [key for key in own if key not in state or own[key].shape != state[key].shape]
+    misfits = [key for key in misfits if not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in own]
+    if misfits or unknown:
+        raise UserError(
+            f"model.weights {file}: {len(misfits)} tensors missing or of another shape ({', '.join(misfits[:3])}), "
+            f"{len(unknown)} unknown ({', '.join(unknown[:3])}); expected torchvision's Faster R-CNN of this backbone"
+        )
+    model.load_state_dict(state, strict=False)
+    return f"weights: the whole detector from {file}"

@@ -1,0 +1,82 @@
+"""Where a run writes: its config, its log of metrics, its checkpoints and pictures.
+
+runs/faster_rcnn_r50_fpn/
+    config.json      the resolved experiment; tools/train.py runs it again
+    metrics.jsonl    a line each `log_every` steps and one an evaluation
+    checkpoints/     see tasks/checkpoint.py
+    pictures/        predictions drawn on validation images
+    tensorboard/     when asked for
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import UserError
+from tasks.config import Experiment
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.pictures = path / "pictures"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def create(cls, config: Experiment, asked: Path | None) -> "RunFolder":
+        """A new folder: the one asked for, else `runs/<name>`, `runs/<name>-2` and so on. Never one in use.
+
+        Raises:
+            UserError: the folder asked for already holds a run, or cannot be written.
+        """
+        path = asked or Path("runs") / config.name
+        count = 1
+        while asked is None and path.exists():
+            count += 1
+            path = Path("runs") / f"{config.name}-{count}"
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path}: exists and is not empty; go on with --resume {path} or choose another --out")
+        folder = cls(path)
+        try:
+            folder.checkpoints.mkdir(parents=True)
+            folder.config.write_text(config.model_dump_json(indent=1), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot write the run folder ({error.strerror}); choose another --out") from error
+        return folder
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl; a line cut off by a crash is left out."""
+        if not self.metrics.exists():
+            return []
+        records = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`: a resumed run will log it again."""
+        kept = [json.dumps(record) for record in self.records() if record["step"] <= step]
+        writing = self.path / ".writing_metrics.jsonl"
+        writing.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        writing.replace(self.metrics)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that hold an evaluation: `{"step", "epoch", "metrics": {...}}`."""
+        return [record for record in self.records() if "metrics" in record]

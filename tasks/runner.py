@@ -1,0 +1,258 @@
+"""The training loop: the only `backward()` and `optimizer.step()` here.
+
+Everything random is a pure function of the seed, the step and the image, so a run that is killed at any instant and
+resumed from its last checkpoint ends with the weights of one that was left alone, bit for bit on a CPU.
+"""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate.accelerator import Accelerator
+from accelerate.utils.operations import broadcast_object_list
+from torch import Tensor, nn
+
+from tasks.checkpoint import (
+    Checkpoint,
+    load_weights_strictly,
+    mark_best,
+    optimizer_tensors,
+    prune_checkpoints,
+    restore_optimizer,
+    save_checkpoint,
+)
+from tasks.config import Experiment
+from tasks.data.loader import TrainingLoader
+from tasks.data.sample import Batch
+from tasks.ema import MovingAverage
+from tasks.evaluation import Evaluator
+from tasks.label_map import LabelMap
+from tasks.loss_watch import LossWatch
+from tasks.model import Model
+from tasks.optim import add_l1_gradient, build_optimizer, learning_rate_factor, set_learning_rate
+from tasks.progress import Reporter, TrainingProgress
+from tasks.run_folder import RunFolder
+from tasks.seeding import derive_seed
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself."""
+
+
+class Runner:
+    """Trains one model on one experiment.
+
+    Args:
+        config: the resolved experiment.
+        model: with its initial weights.
+        labels: classes of each head.
+        loader: training batches.
+        evaluator: scores the model on validation images.
+        folder: where the run writes.
+        accelerator: device, precision and processes.
+        reporter: prints for the main process.
+        checkpoint: where to go on from; None starts at step 0.
+
+    Raises:
+        UserError: the checkpoint is of another architecture, or damaged.
+    """
+
+    def __init__(
+        self,
+        config: Experiment,
+        model: Model,
+        labels: Mapping[str, LabelMap],
+        loader: TrainingLoader,
+        evaluator: Evaluator,
+        folder: RunFolder,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.labels, self.loader, self.evaluator = config, labels, loader, evaluator
+        self.folder, self.accelerator, self.reporter = folder, accelerator, reporter
+        self.bare = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = build_optimizer(self.bare, config.optimizer)
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.bare.named_parameters()}
+        self.step = 0
+        if checkpoint is not None:
+            self.step = checkpoint.step
+            load_weights_strictly(self.bare, checkpoint.tensors("model"), checkpoint.folder)
+            restore_optimizer(optimizer, self.names, checkpoint.tensors("optimizer"))
+        self.ema = MovingAverage(self.bare, config.runner.ema_decay) if config.runner.ema_decay else None
+        if self.ema and checkpoint is not None:
+            self.ema.tensors |= {n: t.to(accelerator.device) for n, t in checkpoint.tensors("ema").items()}
+        self.model: nn.Module
+        self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
+        if accelerator.scaler is not None and checkpoint is not None:
+            accelerator.scaler.load_state_dict(checkpoint.scaler)
+        if accelerator.is_main_process:
+            folder.rewind(self.step)
+        # Every process must come to the same decisions, so all hold the main one's history.
+        self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
+        self.monitor = config.runner.monitor or evaluator.main_metric
+        self.watch = LossWatch(folder.path)
+        self.total_steps = loader.steps_per_epoch * config.schedule.epochs
+        self.stop_asked = False
+        self.saved_at = time.monotonic()
+
+    def train(self) -> dict[str, float]:
+        """Train to the end of the schedule, or until early stopping, and return the metrics of the last evaluation.
+
+        Raises:
+            UserError: a loss is not finite, a checkpoint cannot be written, or an image cannot be read.
+            Interrupted: the user stopped the run; it can be resumed.
+        """
+        with self._stop_on_signal(), TrainingProgress(self.reporter, self.step, self.total_steps) as self.progress:
+            self._finish_epoch()  # What a kill may have left undone.
+            while self.step < self.total_steps and not self._stale():
+                self._train_epoch()
+                self._finish_epoch()
+        return dict(self.history[-1]["metrics"])
+
+    def _train_epoch(self) -> None:
+        epoch, start = divmod(self.step, self.loader.steps_per_epoch)
+        for passes in self._timed(self.loader.steps(epoch, start)):
+            # Whatever draws from the global generator, such as dropout, depends on the step alone.
+            torch.manual_seed(derive_seed(self.config.runner.seed, self.step, self.accelerator.process_index))
+            factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
+            set_learning_rate(self.optimizer, factor)
+            self.model.train()
+            batches = [batch.to(self.accelerator.device, non_blocking=True) for batch in passes]
+            images = sum(map(len, batches))
+            for index, batch in enumerate(batches):
+                with self._synchronising(last=index == len(batches) - 1):
+                    losses = {name: loss * (len(batch) / images) for name, loss in self.model(batch).items()}
+                    self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                self.watch.add(losses)
+            self.watch.check_step(self.step, batches)
+            if self.config.optimizer.l1:
+                self.accelerator.unscale_gradients()
+                add_l1_gradient(self.optimizer)
+            if self.config.optimizer.clip_grad_norm:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.ema:
+                self.ema.update(self.bare, self.step)
+            self.step += 1
+            self._after_step(epoch, images)
+
+    def _after_step(self, epoch: int, images: int) -> None:
+        """Log, save and stop where due."""
+        self.images_seen += images * self.accelerator.num_processes
+        record = None
+        if self.step % self.config.runner.log_every == 0 or self.step == self.total_steps:
+            record = self._log(epoch)
+        self.progress.update(self.step, record)
+        every = self.config.runner.save_every_steps
+        overdue = time.monotonic() - self.saved_at > 60 * self.config.runner.save_every_minutes
+        if self.stop_asked or overdue or (every and self.step % every == 0):
+            self._save()
+        if self.stop_asked:
+            raise Interrupted
+
+    def _log(self, epoch: int) -> dict[str, Any]:
+        means = self.accelerator.reduce(self.watch.means(), reduction="mean")
+        losses = {name: value.item() for name, value in means.items()}
+        seconds = time.monotonic() - self.clock
+        record = {
+            "step": self.step,
+            "epoch": epoch + 1,
+            "loss": sum(losses.values()),
+            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            "images_per_second": self.images_seen / seconds,
+            "data_wait": self.waited / seconds,
+            "losses": losses,
+        }
+        if self.accelerator.is_main_process:
+            self.folder.log(record)
+        self._start_clock()
+        return record
+
+    def _finish_epoch(self) -> None:
+        """At the end of an epoch: save, then evaluate where due and not done yet."""
+        epoch, rest = divmod(self.step, self.loader.steps_per_epoch)
+        if self.step == 0 or rest:
+            return
+        self._save()
+        due = epoch % self.config.runner.evaluate_every == 0 or self.step == self.total_steps
+        if not due or any(record["step"] == self.step for record in self.history):
+            return
+        with self.ema.applied(self.bare) if self.ema else nullcontext():
+            metrics = self.evaluator.evaluate(self.bare, self.reporter, self.folder.pictures)
+        record = {"step": self.step, "epoch": epoch, "metrics": metrics}
+        self.history.append(record)
+        main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline(metrics))
+        self.reporter.say(f"epoch {epoch}/{self.config.schedule.epochs}: {main}")
+        if self.accelerator.is_main_process:
+            self.folder.log(record)
+            if self._best() is record:
+                mark_best(self.folder.checkpoints, self.checkpoint, self.monitor, metrics[self.monitor])
+            prune_checkpoints(self.folder.checkpoints, self.config.runner.keep_last)
+
+    def _best(self) -> dict[str, Any] | None:
+        return max(self.history, key=lambda record: record["metrics"][self.monitor], default=None)
+
+    def _stale(self) -> bool:
+        """Whether early stopping is due: the last `early_stopping` evaluations brought nothing better."""
+        patience, best = self.config.runner.early_stopping, self._best()
+        if not patience or best is None or len(self.history) - 1 - self.history.index(best) < patience:
+            return False
+        self.reporter.say(f"stopping early: {self.monitor} has not risen for {patience} evaluations")
+        return True
+
+    def _save(self) -> None:
+        self.watch.check()  # Never over a good checkpoint with weights that a non-finite loss has spoiled.
+        if self.accelerator.is_main_process:
+            tensors = {
+                "model": self.bare.state_dict(),
+                "optimizer": optimizer_tensors(self.optimizer.optimizer, self.names),
+            }
+            if self.ema:
+                tensors["ema"] = self.ema.tensors
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
+            root = self.folder.checkpoints
+            self.checkpoint = save_checkpoint(root, self.step, tensors, self.labels, self.config, scaler)
+            prune_checkpoints(root, self.config.runner.keep_last)
+        self.saved_at = time.monotonic()
+
+    def _timed(self, steps: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+        """The same steps; how long the loop waited for them is added up."""
+        self._start_clock()
+        while True:
+            asked = time.monotonic()
+            passes = next(steps, None)
+            self.waited += time.monotonic() - asked
+            if passes is None:
+                return
+            yield passes
+
+    def _start_clock(self) -> None:
+        self.clock, self.waited, self.images_seen = time.monotonic(), 0.0, 0
+
+    def _synchronising(self, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients only in the last pass of a step."""
+        context: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self.model)
+        return context
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one ends it at once."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.stop_asked:
+                raise KeyboardInterrupt
+            self.stop_asked = True
+            self.reporter.say("stopping after this step; once more to stop at once")
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

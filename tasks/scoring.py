@@ -1,0 +1,59 @@
+"""Scores what exists: a trained run on its validation data, or a COCO results file."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from tasks.checkpoint import load_checkpoint, load_weights_strictly
+from tasks.config import Experiment
+from tasks.data.splits import open_splits
+from tasks.detection.coco_metric import score_results_file
+from tasks.device import build_accelerator
+from tasks.evaluation import Evaluator, show_metrics
+from tasks.model import build_model
+from tasks.progress import Reporter
+from tasks.training import require_same_labels
+
+
+def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, float]:
+    """Score the best checkpoint of a run on the validation split of `config`, and print the table.
+
+    Args:
+        run: a run folder or a checkpoint.
+        config: the run's own experiment, with whatever the user has changed, such as `data.root`.
+        out: json file to write the metrics to.
+
+    Raises:
+        UserError: the checkpoint, the data, or the two together cannot be used.
+    """
+    checkpoint = load_checkpoint(run, prefer_best=True)
+    accelerator = build_accelerator(config.runner)
+    reporter = Reporter(accelerator.is_main_process)
+    _, val, messages = open_splits(config.data, config.runner.seed)
+    for message in messages:
+        reporter.say(message)
+    labels = dict.fromkeys(config.heads, val.label_map)
+    require_same_labels(checkpoint, labels)
+    model = build_model(config, labels)
+    load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
+    model.to(accelerator.device)
+    reporter.say(f"{checkpoint.folder}, step {checkpoint.step}, on {len(val)} images of {val.split!r}")
+    metrics = Evaluator(config, val, labels, accelerator, model.divisor).evaluate(model, reporter)
+    if accelerator.is_main_process:
+        _show(reporter, metrics, out)
+    return metrics
+
+
+def score_file(annotations: Path, results: Path, kind: Literal["bbox", "segm"], out: Path | None) -> dict[str, float]:
+    """Score a COCO results file on its annotations, and print the table. Raises `UserError` for unusable files."""
+    metrics = {f"{kind}/{name}": value for name, value in score_results_file(annotations, results, kind).items()}
+    _show(Reporter(), metrics, out)
+    return metrics
+
+
+def _show(reporter: Reporter, metrics: dict[str, float], out: Path | None) -> None:
+    show_metrics(reporter, metrics)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        reporter.say(f"written to {out}")

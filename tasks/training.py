@@ -1,0 +1,104 @@
+"""From a resolved experiment to a trained run: puts data, model, folder and runner together, and says what came out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate.utils.operations import broadcast_object_list
+
+from backbones import UserError
+from tasks.checkpoint import Checkpoint, load_checkpoint
+from tasks.config import Experiment
+from tasks.data.loader import TrainingLoader
+from tasks.data.splits import open_splits
+from tasks.device import build_accelerator, describe
+from tasks.evaluation import Evaluator, show_metrics
+from tasks.initial_weights import load_initial_weights
+from tasks.label_map import LabelMap
+from tasks.model import build_model
+from tasks.progress import Reporter
+from tasks.run_folder import RunFolder
+from tasks.runner import Runner
+from tasks.seeding import derive_seed
+
+
+def train_experiment(
+    config: Experiment, *, out: Path | None = None, init: Path | None = None, resume: Path | None = None
+) -> dict[str, float]:
+    """Train `config` and return the metrics of the last evaluation.
+
+    Args:
+        config: the resolved experiment.
+        out: a new run folder; None takes `runs/<name>`.
+        init: a run or checkpoint whose weights to start from; what does not fit, such as the class layers of another
+            label map, starts anew.
+        resume: a run to go on with; then `out` and `init` are not used.
+
+    Raises:
+        UserError: something given cannot be used.
+        Interrupted: the user stopped the run; it can be resumed.
+    """
+    accelerator = build_accelerator(config.runner)
+    reporter = Reporter(accelerator.is_main_process)
+    train, val, messages = open_splits(config.data, config.runner.seed)
+    for message in messages:
+        reporter.say(message)
+    labels = dict.fromkeys(config.heads, train.label_map)
+
+    # The initial weights are a function of the seed alone.
+    torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))
+    model = build_model(config, labels)
+    checkpoint: Checkpoint | None = None
+    if resume is not None:
+        checkpoint = load_checkpoint(resume, prefer_best=False)
+        require_same_labels(checkpoint, labels)
+    else:
+        for line in load_initial_weights(model, config, labels, init):
+            reporter.say(line)
+
+    loader = TrainingLoader(
+        train,
+        config.data,
+        config.image,
+        seed=config.runner.seed,
+        divisor=model.divisor,
+        passes=config.runner.accumulate,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    path = resume
+    if path is None and accelerator.is_main_process:
+        path = RunFolder.create(config, out).path
+    folder = RunFolder(broadcast_object_list([path])[0])
+    runner = Runner(config, model, labels, loader, evaluator, folder, accelerator, reporter, checkpoint)
+    start = f"resumed after step {runner.step}" if resume else "new run"
+    reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
+    metrics = runner.train()
+    if accelerator.is_main_process:
+        _conclude(reporter, folder, metrics, train.label_map)
+    return metrics
+
+
+def require_same_labels(checkpoint: Checkpoint, labels: Mapping[str, LabelMap]) -> None:
+    """Raise `UserError`, with both shown, when a checkpoint's classes are not those of the data."""
+    for head, classes in labels.items():
+        theirs = checkpoint.labels.get(head)
+        if theirs != classes:
+            raise UserError(
+                f"{checkpoint.folder}: its classes for {head!r} are {theirs or 'none'}; the data has {classes}; "
+                "use the data it was trained on, or start a new run from it with --init"
+            )
+
+
+def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], classes: LabelMap) -> None:
+    """The metric table, where the pictures are, and what a person would want next."""
+    show_metrics(reporter, metrics)
+    run = folder.path
+    pictures = len(list(folder.pictures.glob("*")))
+    reporter.say(f"\n{pictures} validation images with annotations and predictions: {folder.pictures}")
+    reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}\n\nnext:")
+    reporter.say(f"  python tools/predict.py {run} IMAGES          # boxes on your own images, folder or glob")
+    reporter.say(f"  python tools/evaluate.py {run}                # the same table again, of the best checkpoint")
+    reporter.say(f"  python tools/train.py CONFIG --init {run} --data.root FOLDER   # go on with your own data")
