@@ -1,8 +1,8 @@
 """All annotations of one split, packed into a few flat arrays.
 
-A Python object for each box costs hundreds of bytes, and every loader process ends up with its own copy, because reading an
-object writes its reference count. Flat memory is never written: forked workers share its pages, and spawned workers map the
-same shared memory, since the arrays are torch tensors, which torch's multiprocessing passes by handle.
+A Python object for each box costs hundreds of bytes, and every loader process ends up with its own copy, because
+reading an object writes its reference count. Flat memory is never written: forked workers share its pages, and spawned
+workers map the same shared memory, since the arrays are torch tensors, which torch's multiprocessing passes by handle.
 """
 
 from collections.abc import Sequence
@@ -130,13 +130,13 @@ class Annotations:
         chosen = np.asarray(indices, np.int64)
         name_ends, letters = gather_ragged(self.name_ends.numpy(), chosen)
         offsets, rows = gather_ragged(self.offsets.numpy(), chosen)
-        parts: dict[str, Tensor] = {
-            **{name: getattr(self, name)[chosen] for name in ("image_ids", "sizes")},
-            **{name: getattr(self, name)[rows] for name in ("boxes", "labels", "crowd", "areas")},
-        }
         counts = np.diff(offsets)
         report = ReadReport(
-            f"{self.report.source} [{split}]", len(chosen), len(rows), int(parts["crowd"].sum()), int((counts == 0).sum())
+            f"{self.report.source} [{split}]",
+            len(chosen),
+            len(rows),
+            int(self.crowd[rows].sum()),
+            int((counts == 0).sum()),
         )
         return replace(
             self,
@@ -146,7 +146,12 @@ class Annotations:
             name_ends=torch.from_numpy(name_ends),
             offsets=torch.from_numpy(offsets),
             segments=None if self.segments is None else self.segments.select(rows),
-            **parts,
+            image_ids=self.image_ids[chosen],
+            sizes=self.sizes[chosen],
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            areas=self.areas[rows],
         )
 
     def to_coco(self) -> dict[str, Any]:

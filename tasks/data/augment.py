@@ -1,8 +1,8 @@
 """Resizing for everyone, random changes for training.
 
-Sizes and flips are our own: one resize serves multi-scale training, scale jitter and the final size at once, and a flip of an array is
-free, where a composed pipeline costs half a millisecond. Colour and crops are albumentations', which is imported only when
-they are asked for (it takes two seconds).
+Sizes and flips are our own: one resize serves multi-scale training, scale jitter and the final size at once, and a
+flip of an array is free, where a composed pipeline costs half a millisecond. Colour and crops are albumentations',
+which is imported only when they are asked for (it takes two seconds).
 """
 
 import math
@@ -86,9 +86,9 @@ def clip(item: Annotated) -> None:
     """Clip boxes to the image and drop the objects of which nothing is left."""
     height, width = item.image.shape[:2]
     item.boxes = item.boxes.clip(0, [width, height, width, height])
-    visible = (item.boxes[:, 2:] > item.boxes[:, :2]).all(1)
+    visible = np.asarray((item.boxes[:, 2:] > item.boxes[:, :2]).all(axis=1))
     if item.masks is not None:
-        visible &= item.masks.any((1, 2))
+        visible &= item.masks.any(axis=(1, 2))
     if not visible.all():
         item.keep(visible)
 
@@ -125,19 +125,21 @@ class Augmentation:
         if self._pipeline is None:
             self._pipeline = _pipeline(self.config, item.image.shape[2])
         self._pipeline.set_random_seed(seed)
-        clip(item)
         # albumentations computes in uint8 or in float32 from 0 to 1, which holds all 65,536 levels.
         deep = item.image.dtype == np.uint16
-        image = item.image.astype(np.float32) / np.float32(65535) if deep else item.image
-        order = np.arange(len(item.boxes))
-        given = {} if item.masks is None or not len(item.masks) else {"masks": item.masks}
-        out = self._pipeline(image=image, bboxes=item.boxes, rows=order, **given)
-        changed = np.round(out["image"] * 65535).astype(np.uint16) if deep else out["image"]
-        item.image = _with_channels(changed)
-        if item.masks is not None:
-            item.masks = np.asarray(out["masks"]) if given else np.zeros((0, *item.image.shape[:2]), np.uint8)
-        item.keep(np.asarray(out["rows"], np.int64))
-        item.boxes = np.asarray(out["bboxes"], np.float64).reshape(-1, 4)
+        targets = {"image": item.image.astype(np.float32) / np.float32(65535) if deep else item.image}
+        if self.config.crop:
+            clip(item)
+            targets |= {"bboxes": item.boxes, "rows": np.arange(len(item.boxes))}
+            if item.masks is not None and len(item.masks):
+                targets["masks"] = item.masks
+        out = self._pipeline(**targets)
+        item.image = _with_channels(np.round(out["image"] * 65535).astype(np.uint16) if deep else out["image"])
+        if self.config.crop:
+            if item.masks is not None:
+                item.masks = np.asarray(out.get("masks", np.zeros((0, *_size(item.image)), np.uint8)))
+            item.keep(np.asarray(out["rows"], np.int64))
+            item.boxes = np.asarray(out["bboxes"], np.float64).reshape(-1, 4)
 
 
 def _pipeline(config: AugmentConfig, channels: int) -> Any:
@@ -145,9 +147,11 @@ def _pipeline(config: AugmentConfig, channels: int) -> Any:
     import albumentations as A
 
     steps: list[Any] = []
+    boxes = None
     if config.crop:
         height, width = config.crop
         steps.append(A.RandomCrop(height, width, pad_if_needed=True, pad_position="top_left", p=1.0))
+        boxes = A.BboxParams(format="pascal_voc", label_fields=["rows"], min_width=1, min_height=1)
     if config.colour:
         amount = 0.5 * config.colour
         if channels == 3:
@@ -155,8 +159,7 @@ def _pipeline(config: AugmentConfig, channels: int) -> Any:
             steps.append(A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0, 0), p=1.0))
         else:
             steps.append(A.RandomBrightnessContrast(amount, amount, p=1.0))
-    params = A.BboxParams(format="pascal_voc", label_fields=["rows"], min_width=1, min_height=1)
-    return A.Compose(steps, bbox_params=params, seed=0)
+    return A.Compose(steps, bbox_params=boxes, seed=0)
 
 
 def _size(image: Pixels) -> tuple[int, int]:

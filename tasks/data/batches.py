@@ -15,9 +15,9 @@ from tasks.seeding import derive_seed
 class BatchPlan:
     """All batches of every epoch, known beforehand: a pure function of the seed and the epoch.
 
-    Training shuffles, puts landscape and portrait images into batches of their own (so that little is padded), and leaves out
-    what does not fill the last batch; a set smaller than a batch makes one smaller batch. Evaluation takes every image once, in
-    a fixed order.
+    Training shuffles, puts landscape and portrait images into batches of their own (so that little is padded), and
+    leaves out what does not fill the last batch; a set smaller than a batch makes one smaller batch. Evaluation takes
+    every image once, in a fixed order.
 
     A batch is divided among the processes, and then among the passes of a step, in contiguous parts: together they see
     exactly what one process would in one pass.
@@ -47,7 +47,8 @@ class BatchPlan:
         parts = world_size * passes
         if batch_size < 1 or (training and batch_size % parts):
             raise UserError(
-                f"data.batch_size is {batch_size}; expected a multiple of {parts} ({world_size} processes x {passes} passes of "
+                f"data.batch_size is {batch_size}; expected a multiple of {parts} ({world_size} processes x "
+                f"{passes} passes of "
                 "runner.accumulate)"
             )
         if training and len(sizes) < batch_size:

@@ -13,12 +13,12 @@ SLACK = 1.0  # pixels; annotation tools round, and COCO's own boxes reach out th
 def as_numbers(rows: Sequence[object]) -> npt.NDArray[np.float64]:
     """(N, 4) float64 from N lists of four numbers; NaN where a row is something else."""
     try:
-        boxes = np.array(rows, np.float64)
-        # A string of digits would be converted as well, but is a mistake in the file.
-        if boxes.shape == (len(rows), 4) and not any(isinstance(v, str) for row in rows for v in row):  # type: ignore[attr-defined]
-            return boxes
-    except (TypeError, ValueError, OverflowError):
-        pass
+        # Without a type, so that text stays text: a quoted number is a mistake in the file.
+        array = np.array(rows)
+        if array.dtype.kind in "iuf" and array.shape == (len(rows), 4):
+            return array.astype(np.float64)
+    except (ValueError, OverflowError):
+        pass  # some row is not like the others
     boxes = np.full((len(rows), 4), np.nan)
     for box, row in zip(boxes, rows, strict=True):
         if isinstance(row, list | tuple) and len(row) == 4 and all(isinstance(v, int | float) for v in row):
@@ -46,14 +46,14 @@ def usable_boxes(
     Returns:
         (N,) bool.
     """
-    finite = np.isfinite(boxes).all(1)
+    finite = _all(np.isfinite(boxes))
     with np.errstate(invalid="ignore"):
-        positive = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        known = sizes.all(1)
+        positive = _all(boxes[:, 2:] > boxes[:, :2])
+        known = _all(sizes > 0)
         limits = np.where(known[:, None], sizes[:, [1, 0, 1, 0]], np.inf)
         clipped = np.clip(boxes, 0, limits)
-        inside = (clipped[:, 2:] > clipped[:, :2]).all(1) | ~known
-        far = (np.abs(clipped - boxes) > SLACK).any(1) & known
+        inside = _all(clipped[:, 2:] > clipped[:, :2]) | ~known
+        far = ~_all(np.abs(clipped - boxes) <= SLACK) & known
     keep = finite & positive & inside
     for i in np.flatnonzero(~keep).tolist():
         shown = f"{where(i)} {np.round(boxes[i], 2).tolist()}"
@@ -67,3 +67,7 @@ def usable_boxes(
         report.mend("boxes clipped to their image", f"{where(i)} {np.round(boxes[i], 2).tolist()}")
         boxes[i] = clipped[i]
     return keep
+
+
+def _all(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.asarray(flags.all(axis=1))

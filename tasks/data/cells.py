@@ -1,7 +1,7 @@
 """A generated data set that looks like a stained blood smear: something to train on where no data is at hand.
 
-Three classes that differ in shape, colour and texture: red cells (round, pale in the middle), white cells (large, with a lobed purple
-nucleus), platelets (small, ragged). They vary in size and overlap; about one image in twenty is empty.
+Three classes that differ in shape, colour and texture: red cells (round, pale in the middle), white cells (large, with
+a lobed purple nucleus), platelets (small, ragged). They vary in size and overlap; about one image in twenty is empty.
 """
 
 import csv
@@ -26,7 +26,7 @@ VERSION = 1  # raise it when the pictures change, so that an old cache is not ta
 CLASSES = ("red_cell", "white_cell", "platelet")
 EMPTY = 0.05  # share of images without cells
 Colour = tuple[int, int, int]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[Any]
 
 
 @register_reader("cells")
@@ -44,9 +44,9 @@ class CellsFolder(CocoFolder):
 def write_cells(under: Path | None = None, *, seed: int = 0, train: int = 240, val: int = 60, size: int = 128) -> Path:
     """Write the data set unless it is there already, and return its folder.
 
-    It holds `annotations/instances_SPLIT.json` (COCO, with masks), `SPLIT/*.png`, `semantic/SPLIT/*.png` (0 is background, else the
-    category id), and `image_labels.csv` (file, split, one label an image, and the number of cells of each class). The bytes follow from
-    the arguments. The folder appears under its name only when it is complete.
+    It holds `annotations/instances_SPLIT.json` (COCO, with masks), `SPLIT/*.png`, `semantic/SPLIT/*.png` (0 is
+    background, else the category id), and `image_labels.csv` (file, split, one label an image, and the number of cells
+    of each class). The bytes follow from the arguments. The folder appears under its name only when it is complete.
 
     Args:
         under: folder to write it under; None is the cache.
@@ -77,7 +77,8 @@ def write_cells(under: Path | None = None, *, seed: int = 0, train: int = 240, v
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: the sample data cannot be written ({error.strerror}); set POLYHEAD_CACHE to a folder with some free space"
+            f"{folder}: the sample data cannot be written ({error.strerror}); set POLYHEAD_CACHE to a folder with "
+            "some free space"
         ) from None
     return folder
 
@@ -99,7 +100,9 @@ def _write(folder: Path, seed: int, counts: dict[str, int], size: int) -> None:
             coco["images"].append({"id": number, "file_name": name, "height": size, "width": size})
             (folder / split / name).write_bytes(_png(image[:, :, ::-1]))
             (folder / "semantic" / split / name).write_bytes(_png(semantic))
-            labels.append([f"{split}/{name}", split, _image_label(classes), *np.bincount(classes, minlength=3).tolist()])
+            labels.append(
+                [f"{split}/{name}", split, _image_label(classes), *np.bincount(classes, minlength=3).tolist()]
+            )
         categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]
         text = json.dumps({"info": {"description": "generated cells"}, **coco, "categories": categories})
         (folder / "annotations" / f"instances_{split}.json").write_text(text)
@@ -113,7 +116,7 @@ def _annotation(number: int, image: int, category: int, mask: npt.NDArray[np.boo
     segmentation = {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
     area = int(mask.sum())
     return {
-        "id": number, "image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": 0,
+        "id": number, "image_id": image, "category_id": int(category), "bbox": box, "area": area, "iscrowd": 0,
         "segmentation": segmentation,
     }  # fmt: skip
 
@@ -153,7 +156,7 @@ def draw_cells(
                 classes.append(label)
                 break
     image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.35, 0.7) * size / 128)
-    image = image * random.uniform(0.92, 1.06, 3) + random.normal(0, 2.5, image.shape)
+    image = image * (random.uniform(0.94, 1.03) + random.uniform(-0.025, 0.025, 3)) + random.normal(0, 2.5, image.shape)
     masks = np.array([owner == i for i in range(len(classes))], np.bool_).reshape(-1, size, size)
     return image.round().clip(0, 255).astype(np.uint8), masks, np.array(classes, np.int64)
 
@@ -171,7 +174,8 @@ def _plasma(random: np.random.Generator, size: int) -> Floats:
     angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 16)
     light = slope * (x * np.cos(angle) + y * np.sin(angle)) - 22 * (x**2 + y**2)
     clouds = cv2.resize(random.normal(0, 3, (8, 8)), (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.array([243.0, 232.0, 226.0]) + (light + clouds)[:, :, None]
+    tint: Floats = np.array([243.0, 232.0, 226.0])
+    return tint + np.asarray(light + clouds)[:, :, None]
 
 
 class _Outline:
@@ -205,7 +209,9 @@ class _Outline:
         self.dx, self.dy = dx, dy
         edge = 1 + random.uniform(0, self.STRETCH[label]) * np.cos(2 * (self.angle - random.uniform(0, np.pi)))
         for wave in range(3, 8):
-            edge = edge + random.normal(0, self.WAVES[label] * 3 / wave) * np.cos(wave * self.angle + random.uniform(0, 6.3))
+            edge = edge + random.normal(0, self.WAVES[label] * 3 / wave) * np.cos(
+                wave * self.angle + random.uniform(0, 6.3)
+            )
         self.rho = self.distance / (self.radius * edge.clip(0.6))
         self.alpha = ((1 - self.rho) * self.radius + 0.5).clip(0, 1)
         self.inside = self.rho <= 1
@@ -216,12 +222,13 @@ def _blend(patch: Floats, colour: Floats | Colour, alpha: Floats) -> None:
 
 
 def _step(values: Floats, low: float, high: float) -> Floats:
-    t: Floats = ((values - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
+    t = ((values - low) / (high - low)).clip(0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def _grain(random: np.random.Generator, shape: tuple[int, ...], spread: float) -> Floats:
-    return np.asarray(cv2.GaussianBlur(random.normal(0, spread, shape), (0, 0), 0.8))[:, :, None]
+    blurred: Floats = cv2.GaussianBlur(random.normal(0, spread, shape), (0, 0), 0.8)
+    return blurred[:, :, None]
 
 
 def _paint_red(random: np.random.Generator, patch: Floats, cell: _Outline) -> None:

@@ -28,8 +28,9 @@ MAX_ID = 2**63 - 1
 class CocoFolder(Reader):
     """A folder with COCO json files.
 
-    Found are `annotations/*.json` and `*.json` (if any is called `instances_*`, only those), and `SPLIT/_annotations.coco.json`.
-    The images of split S lie in `S/`, `images/S/`, `images/`, beside the json, or in the folder itself: the first that has one.
+    Found are `annotations/*.json` and `*.json` (if any is called `instances_*`, only those), and
+    `SPLIT/_annotations.coco.json`. The images of split S lie in `S/`, `images/S/`, `images/`, beside the json, or in
+    the folder itself: the first that has one.
     """
 
     @classmethod
@@ -56,9 +57,9 @@ def _json_files(root: Path) -> dict[str, Path]:
 def read_coco(json_file: Path, image_root: Path | Sequence[Path], split: str, masks: bool = False) -> Annotations:
     """Read one COCO json.
 
-    Classes are sorted by category id, so that files that list them in another order agree. Boxes that are not finite, have no
-    area or lie outside their image are dropped, boxes that reach out of it by more than a pixel are clipped, and both are
-    counted in the report; so are annotations of unknown images and repeated entries.
+    Classes are sorted by category id, so that files that list them in another order agree. Boxes that are not finite,
+    have no area or lie outside their image are dropped, boxes that reach out of it by more than a pixel are clipped,
+    and both are counted in the report; so are annotations of unknown images and repeated entries.
 
     Args:
         json_file: the annotations.
@@ -67,8 +68,8 @@ def read_coco(json_file: Path, image_root: Path | Sequence[Path], split: str, ma
         masks: also keep the outlines.
 
     Raises:
-        UserError: the file is missing, truncated, no json or not COCO; a category id is not in its list; an image id stands for
-            two files; an image file is missing, or its name leads out of the folder.
+        UserError: the file is missing, truncated, no json or not COCO; a category id is not in its list; an image id
+            stands for two files; an image file is missing, or its name leads out of the folder.
     """
     report = ReadReport(str(json_file))
     with _no_garbage_collection():
@@ -144,11 +145,16 @@ def _load(file: Path) -> dict[str, list[Any]]:
             f"{file}: not valid json ({error}); expected a COCO json file, this one may be cut off or damaged"
         ) from None
     if not isinstance(data, dict):
-        raise UserError(f"{file}: not COCO: the top level is a {type(data).__name__}; expected an object with images, annotations and categories")
+        raise UserError(
+            f"{file}: not COCO: the top level is a {type(data).__name__}; expected an object with images, "
+            "annotations and categories"
+        )
     for part in ("images", "annotations", "categories"):
         if not isinstance(data.get(part), list):
             found = f"a {type(data[part]).__name__}" if part in data else "missing"
-            raise UserError(f"{file}: not COCO instances: {part!r} is {found}; expected lists of images, annotations and categories")
+            raise UserError(
+                f"{file}: not COCO instances: {part!r} is {found}; expected lists of images, annotations and categories"
+            )
         for i, entry in enumerate(data[part]):
             if not isinstance(entry, dict):
                 raise UserError(f"{file}: {part}[{i}] is {_shown(entry)}; expected an object")
@@ -200,7 +206,8 @@ def _images(
         if raw in ids:
             if names[ids[raw]] != name:
                 raise UserError(
-                    f"{file}: image id {raw} stands for {names[ids[raw]]} and {name}; expected an id of its own for each image"
+                    f"{file}: image id {raw} stands for {names[ids[raw]]} and {name}; expected an id of its own for "
+                    "each image"
                 )
             report.drop("repeated images", f"id {raw}, {name}")
             continue
@@ -236,11 +243,14 @@ def _annotation_rows(
                     continue
                 report.mend("annotations renumbered, their id was taken", f"id {raw}")
         if type(image_id) is not int or image_id not in images:
-            report.drop("annotations of an image that is not listed", f"annotation {_shown(raw)}, image {_shown(image_id)}")
+            report.drop(
+                "annotations of an image that is not listed", f"annotation {_shown(raw)}, image {_shown(image_id)}"
+            )
             continue
         if type(category) is not int or category not in label_of:
             raise UserError(
-                f"{file}: category_id of annotation {_shown(raw)} (annotations[{i}]) is {_shown(category)}; expected one of the "
+                f"{file}: category_id of annotation {_shown(raw)} (annotations[{i}]) is {_shown(category)}; "
+                "expected one of the "
                 f"listed categories ({label_map}): add it to the list or take the annotation out"
             )
         rows.append((entry, images[image_id], label_of[category]))

@@ -1,17 +1,18 @@
 """One image file as an array of stored values: RGB or grey, 8 or 16 bit, upright as its annotator saw it.
 
 Decided here:
-    Alpha is dropped, not composited: what other readers (cv2, PIL's convert, torchvision) give, and so what networks have seen.
-    CMYK and YCCK go through PIL, which knows Adobe's inverted values; a palette is looked up.
+    Alpha is dropped, not composited: what other readers (cv2, PIL's convert, torchvision) give, and so what networks
+    have seen. CMYK and YCCK go through PIL, which knows Adobe's inverted values; a palette is looked up.
     A file of another depth than the spec's is scaled by the full range (8 to 16 bit: times 257), never cut or wrapped.
-    EXIF orientation under "auto": turned, unless the annotated size is that of the stored pixels and not that of the turned ones.
-    Where both fit (square images, half turns, mirrors) or no size is annotated, it is turned, as every annotation tool does today.
+    EXIF orientation under "auto": turned, unless the annotated size is that of the stored pixels and not that of the
+    turned ones. Where both fit (square images, half turns, mirrors) or no size is annotated, it is turned, as every
+    annotation tool does today.
 """
 
 import io
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,13 +22,13 @@ from PIL import Image
 from backbones.errors import UserError
 from tasks.image_spec import ImageSpec
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Pixels = npt.NDArray[Any]  # uint8 or uint16
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
 ORIENTATION = 0x0112  # EXIF tag, 1 .. 8
 
 # What cv2 would print about a damaged file is said once, with the file's name, by the UserError.
-cv2.setLogLevel(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_image(
@@ -40,7 +41,8 @@ def read_image(
 
     Args:
         path: the file.
-        spec: channels and bit depth to return; grey is repeated for 3 channels, colour is weighted to grey (BT.601) for 1.
+        spec: channels and bit depth to return; grey is repeated for 3 channels, colour is weighted to grey (BT.601)
+            for 1.
         annotated_size: (height, width) in the annotations; the result has it.
         exif: whether to apply the EXIF orientation.
 
@@ -48,15 +50,17 @@ def read_image(
         (H, W, C) uint8 or uint16, contiguous, RGB order.
 
     Raises:
-        UserError: the file is missing, empty, damaged, cut off, no image, too large, of another size than annotated, or its
-            channels or depth do not fit the spec.
+        UserError: the file is missing, empty, damaged, cut off, no image, too large, of another size than annotated,
+            or its channels or depth do not fit the spec.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file") from None
     if not data:
-        raise UserError(f"{path}: the file is empty; expected an image: copy it again or take it out of the annotations")
+        raise UserError(
+            f"{path}: the file is empty; expected an image: copy it again or take it out of the annotations"
+        )
     header = _header(path, data)
     image = _decode(path, data, header)
     image = image[:, :, None] if image.ndim == 2 else image
@@ -65,7 +69,8 @@ def read_image(
     if annotated_size is not None and image.shape[:2] != annotated_size:
         found, stated = (f"{width} x {height}" for height, width in (image.shape[:2], annotated_size))
         raise UserError(
-            f"{path}: the image is {found} pixels (width x height), annotated as {stated}; expected the size that was annotated: "
+            f"{path}: the image is {found} pixels (width x height), annotated as {stated}; expected the size that "
+            "was annotated: "
             "the file was replaced or resized, or belongs to another annotation"
         )
     return _fit_depth(path, _fit_channels(path, image, spec.channels), spec.bit_depth)
@@ -82,9 +87,7 @@ def turn(image: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(image)
 
 
-def _choose_orientation(
-    orientation: int, stored: tuple[int, ...], annotated: tuple[int, int] | None, exif: str
-) -> int:
+def _choose_orientation(orientation: int, stored: tuple[int, ...], annotated: tuple[int, int] | None, exif: str) -> int:
     if exif == "ignore":
         return 1
     turned = stored[::-1] if orientation >= 5 else stored
@@ -100,12 +103,15 @@ def _header(path: Path, data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")  # oddities of the metadata, and PIL's own lower bound on the size
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: holds more than {MAX_PIXELS} pixels; expected less: cut the image into tiles") from None
+        raise UserError(
+            f"{path}: holds more than {MAX_PIXELS} pixels; expected less: cut the image into tiles"
+        ) from None
     except Exception:  # PIL's parsers raise whatever their input makes them stumble over
         raise UserError(f"{path}: not an image that can be read; expected one of {', '.join(FORMATS)}") from None
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
-            f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS} in all: cut the image into tiles"
+            f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS} in all: cut the image "
+            "into tiles"
         )
     return image
 
@@ -122,8 +128,9 @@ def _orientation(header: Image.Image) -> int:
 
 def _decode(path: Path, data: bytes, header: Image.Image) -> Pixels:
     """(H, W) or (H, W, C) in the channels of the file."""
-    # Some builds of libjpeg fill what is missing with grey. A JPEG ends in a marker that its compressed data cannot contain; a
-    # file with something behind the image, as phones write, may lack it at the place looked at, so PIL has the last word.
+    # Some builds of libjpeg fill what is missing with grey. A JPEG ends in a marker that its compressed data cannot
+    # contain; a file with something behind the image, as phones write, may lack it at the place looked at, so PIL has
+    # the last word.
     cut_off = header.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if cut_off or header.mode not in ("L", "RGB", "RGBA", "I;16", "I;16B"):
         return _decode_slowly(path, header)
@@ -136,7 +143,7 @@ def _decode(path: Path, data: bytes, header: Image.Image) -> Pixels:
         return _decode_slowly(path, header)
     if flags == cv2.IMREAD_UNCHANGED and image.ndim == 3 and image.shape[2] in (3, 4):
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def _decode_slowly(path: Path, header: Image.Image) -> Pixels:
@@ -150,7 +157,8 @@ def _decode_slowly(path: Path, header: Image.Image) -> Pixels:
             return np.asarray(source.convert(mode.get(header.mode, header.mode)))
     except Exception as error:  # see _header
         raise UserError(
-            f"{path}: the image is cut off or damaged ({error}); expected a whole one: copy it again or take it out of the annotations"
+            f"{path}: the image is cut off or damaged ({error}); expected a whole one: copy it again or take it out "
+            "of the annotations"
         ) from None
 
 
@@ -167,7 +175,9 @@ def _fit_channels(path: Path, image: Pixels, channels: int) -> Pixels:
     if channels == 1 and found == 3:
         grey: Pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return grey[:, :, None]
-    raise UserError(f"{path}: the image has {found} channels, image.channels is {channels}; expected as many: set it to {found}")
+    raise UserError(
+        f"{path}: the image has {found} channels, image.channels is {channels}; expected as many: set it to {found}"
+    )
 
 
 def _fit_depth(path: Path, image: Pixels, bit_depth: int) -> Pixels:

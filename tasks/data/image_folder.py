@@ -26,7 +26,7 @@ class ImageFolder:
             UserError: the name leads out of the root.
         """
         path = PurePosixPath(name.replace("\\", "/"))
-        if "\0" in name or path.is_absolute() or ".." in path.parts or path.parts[:1] and path.parts[0].endswith(":"):
+        if "\0" in name or path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
             raise UserError(
                 f"{self.root}: file name {name!r} leads out of the folder; expected a path relative to it, without '..'"
             )

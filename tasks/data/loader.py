@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import cv2
 import torch
@@ -120,7 +121,8 @@ class _Parts(Sampler[list[SampleKey]]):
 class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
     """Makes whole batches where the samples are read.
 
-    A mistake of the user's is handed back as a value: raised in a worker it would arrive wrapped in that worker's traceback.
+    A mistake of the user's is handed back as a value: raised in a worker it would arrive wrapped in that worker's
+    traceback.
     """
 
     def __init__(self, dataset: Dataset, divisor: int) -> None:
@@ -158,8 +160,8 @@ def _unwrap(loader: "DataLoader[Batch | UserError]") -> Iterator[Batch]:
         yield item
 
 
-def _as_it_is(batch: Batch | UserError) -> Batch | UserError:
-    return batch
+def _as_it_is(made: Any) -> Any:
+    return made
 
 
 def _prepare_worker(worker: int) -> None:

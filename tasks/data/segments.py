@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Segments:
             return {"size": list(size), "counts": bytes(self.runs[start:end].numpy()).decode("ascii")}
         first, last = self.rings[row : row + 2].tolist()
         ends = self.ring_ends[first : last + 1].tolist()
-        return [self.points[a:b].tolist() for a, b in zip(ends, ends[1:], strict=False)]
+        return [self.points[a:b].tolist() for a, b in pairwise(ends)]
 
     def select(self, rows: npt.NDArray[np.int64]) -> "Segments":
         """The outlines of these objects, in this order."""
@@ -130,7 +131,7 @@ class SegmentsBuilder:
 
     def _add_runs(self, outline: dict[object, object], size: tuple[int, int] | None) -> str | None:
         height_width, counts = outline.get("size"), outline.get("counts")
-        if not isinstance(height_width, list) or size is not None and tuple(height_width) != size:
+        if not isinstance(height_width, list) or (size is not None and tuple(height_width) != size):
             return "run lengths whose size is not that of the image"
         try:
             height, width = (int(side) for side in height_width)
@@ -138,7 +139,9 @@ class SegmentsBuilder:
                 # pycocotools does not check the sum, and would decode into memory that is not the mask's.
                 if min(counts, default=0) < 0 or sum(counts) != height * width:
                     return "run lengths that do not cover the image"
-                self._runs += coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+                self._runs += coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)[
+                    "counts"
+                ]
             elif isinstance(counts, str) and _covered(counts) == height * width:
                 self._runs += counts.encode("ascii")
             else:

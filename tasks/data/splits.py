@@ -20,8 +20,8 @@ BUILT_IN = {"coco": CocoFolder, "voc": VocFolder, "cells": CellsFolder}
 def open_splits(config: DataConfig, seed: int, masks: bool = False) -> tuple[Annotations, Annotations, list[str]]:
     """The training and the validation split, and what a person should be told about them, a line each.
 
-    A split that is not there is made from the other: a share of `val_fraction` of the images, drawn by `seed`, is held out;
-    images that `group_by` puts together stay on one side.
+    A split that is not there is made from the other: a share of `val_fraction` of the images, drawn by `seed`, is held
+    out; images that `group_by` puts together stay on one side.
 
     Args:
         config: root, format, names of the splits, how to make one.
@@ -29,39 +29,46 @@ def open_splits(config: DataConfig, seed: int, masks: bool = False) -> tuple[Ann
         masks: also read the outlines of objects.
 
     Raises:
-        UserError: no data there, a split that was asked for is not among those found, splits that disagree on the classes, no
-            training images, or anything that a reader refuses.
+        UserError: no data there, a split that was asked for is not among those found, splits that disagree on the
+            classes, no training images, or anything that a reader refuses.
     """
     reader = _open_reader(config)
     names = reader.splits()
     train_name, val_name = choose_splits(names, config.train, config.val)
     messages = []
-    first = reader.read(train_name or val_name, masks)
-    if train_name and val_name:
-        train, val = first, reader.read(val_name, masks)
+    if train_name is not None and val_name is not None:
+        train, val = reader.read(train_name, masks), reader.read(val_name, masks)
+        reports = [train.report, val.report]
     else:
+        first = reader.read(train_name or val_name or names[0], masks)
+        reports = [first.report]
         train, val = make_split(first, config.val_fraction, config.group_by, seed)
         missing = "validation" if train_name else "training"
         how = f", grouped by {config.group_by}" if config.group_by else ""
         messages.append(
-            f"{reader.root}: no {missing} split found; made one: {len(train)} images of {first.split!r} to train on, {len(val)} held "
+            f"{reader.root}: no {missing} split found; made one: {len(train)} images of {first.split!r} to train "
+            f"on, {len(val)} held "
             f"out (seed {seed}{how})"
         )
     if train.label_map != val.label_map:
         raise UserError(
-            f"{reader.root}: the splits {train.split!r} and {val.split!r} list different categories ({train.label_map} | "
+            f"{reader.root}: the splits {train.split!r} and {val.split!r} list different categories "
+            f"({train.label_map} | "
             f"{val.label_map}); expected the same ids and names in both"
         )
     for split in (train, val):
         if not len(split):
             raise UserError(f"{split.report.source}: 0 images in the split {split.split!r}; expected at least one")
     if not len(train.boxes):
-        raise UserError(f"{train.report.source}: no usable box in the split {train.split!r}; expected at least one to learn from")
-    messages += [str(split.report) for split in ((train, val) if train_name and val_name else (first,))]
+        raise UserError(
+            f"{train.report.source}: no usable box in the split {train.split!r}; expected at least one to learn from"
+        )
+    messages += map(str, reports)
     shared = len({train.file(i) for i in range(len(train))} & {val.file(i) for i in range(len(val))})
     if shared:
         messages.append(
-            f"{shared} images are in {train.split!r} and in {val.split!r}: the metric will flatter; choose with data.train, data.val"
+            f"{shared} images are in {train.split!r} and in {val.split!r}: the metric will flatter; choose with "
+            "data.train, data.val"
         )
     return train, val, messages
 
@@ -71,7 +78,9 @@ def _open_reader(config: DataConfig) -> Reader:
         return CellsFolder(config.root)
     root = config.root
     if root is None:
-        raise UserError("data.root is not set; give the folder of images and annotations, or data.format=cells for a sample")
+        raise UserError(
+            "data.root is not set; give the folder of images and annotations, or data.format=cells for a sample"
+        )
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {what}; expected a folder with COCO json or Pascal VOC data")
@@ -86,15 +95,17 @@ def _open_reader(config: DataConfig) -> Reader:
             )
         reader = found[0](root)
     if not reader.splits():
-        raise UserError(f"data.root {root}: no split found by the reader {config.format!r}; check data.format and data.root")
+        raise UserError(
+            f"data.root {root}: no split found by the reader {config.format!r}; check data.format and data.root"
+        )
     return reader
 
 
-def choose_splits(names: list[str], train: str | None = None, val: str | None = None) -> tuple[str, str] | tuple[str, None] | tuple[None, str]:
+def choose_splits(names: list[str], train: str | None = None, val: str | None = None) -> tuple[str | None, str | None]:
     """Which of the splits to train on and which to validate on; at least one of the two.
 
-    A name that was asked for is taken as it is; otherwise "train" or else the first name that contains it, and likewise "val",
-    "valid", "test" in this order. "trainval" holds what "val" holds, so the two are never paired.
+    A name that was asked for is taken as it is; otherwise "train" or else the first name that contains it, and
+    likewise "val", "valid", "test" in this order. "trainval" holds what "val" holds, so the two are never paired.
 
     Raises:
         UserError: a name that was asked for is not there.
@@ -121,7 +132,9 @@ def choose_splits(names: list[str], train: str | None = None, val: str | None = 
 
 def _best(names: list[str], words: tuple[str, ...]) -> str | None:
     for word in words:
-        holding = sorted((n for n in names if word in n.lower()), key=lambda n: (n.lower() != word, "trainval" in n, len(n), n))
+        holding = sorted(
+            (n for n in names if word in n.lower()), key=lambda n: (n.lower() != word, "trainval" in n, len(n), n)
+        )
         if holding:
             return holding[0]
     return None
@@ -135,7 +148,8 @@ def make_split(
     Args:
         split: what to divide.
         val_fraction: share of the images held out, between 0 and 1; whole groups are, so it is met only nearly.
-        group_by: regular expression searched in the file name; images whose first group (or whole match) is equal stay together.
+        group_by: regular expression searched in the file name; images whose first group (or whole match) is equal stay
+            together.
         seed: of the draw.
 
     Raises:
@@ -149,7 +163,8 @@ def make_split(
         groups.setdefault(name if group_by is None else _group(name, group_by), []).append(index)
     if len(groups) < 2:
         raise UserError(
-            f"{split.report.source}: a split cannot be made from {len(split)} images in {len(groups)} groups; expected at least 2 "
+            f"{split.report.source}: a split cannot be made from {len(split)} images in {len(groups)} groups; "
+            "expected at least 2 "
             "groups: change data.group_by or give a second split"
         )
     keys = sorted(groups)
@@ -173,5 +188,7 @@ def _group(name: str, pattern: str) -> str:
     except re.error as error:
         raise UserError(f"data.group_by {pattern!r} is not a regular expression ({error})") from None
     if match is None:
-        raise UserError(f"data.group_by {pattern!r} does not match the file name {name!r}; expected it to match every one")
+        raise UserError(
+            f"data.group_by {pattern!r} does not match the file name {name!r}; expected it to match every one"
+        )
     return (match.group(1) or "") if match.re.groups else match.group()

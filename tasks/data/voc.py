@@ -1,10 +1,10 @@
 """Pascal VOC xml (Everingham et al., The Pascal Visual Object Classes Challenge, 2010; its development kit, section 5).
 
 Decided here:
-    Coordinates are taken as they stand, x1 y1 x2 y2 in pixels. VOC's own files count from 1 and include the last pixel, most
-    tools that write the format today do neither, and nothing in a file tells which it is; the difference is at most a pixel.
-    Objects marked `difficult` become crowd regions: nothing is matched to them and nothing in them is called background,
-    which is how VOC's evaluation treats them.
+    Coordinates are taken as they stand, x1 y1 x2 y2 in pixels. VOC's own files count from 1 and include the last
+    pixel, most tools that write the format today do neither, and nothing in a file tells which it is; the difference
+    is at most a pixel. Objects marked `difficult` become crowd regions: nothing is matched to them and nothing in them
+    is called background, which is how VOC's evaluation treats them.
 """
 
 import xml.etree.ElementTree as ET
@@ -40,11 +40,11 @@ class _Page:
 
 @register_reader("voc")
 class VocFolder(Reader):
-    """A folder with `Annotations/*.xml`, `JPEGImages/` (or `images/`) and `ImageSets/Main/SPLIT.txt`; or with xml files beside
-    their images, in the folder itself or one sub-folder a split.
+    """A folder with `Annotations/*.xml`, `JPEGImages/` (or `images/`) and `ImageSets/Main/SPLIT.txt`; or with xml
+    files beside their images, in the folder itself or one sub-folder a split.
 
-    Classes are those of all xml files, sorted by name, with ids from 1. An image's id is the place of its xml file in the
-    sorted list of all, from 1, so it is the same in every split.
+    Classes are those of all xml files, sorted by name, with ids from 1. An image's id is the place of its xml file in
+    the sorted list of all, from 1, so it is the same in every split.
     """
 
     def __init__(self, root: Path) -> None:
@@ -74,7 +74,8 @@ class VocFolder(Reader):
             unknown = [stem for stem in stems if stem not in pages]
             if unknown:
                 raise UserError(
-                    f"{listing}: {unknown[0]} has no xml file in {self.root / 'Annotations'} ({len(unknown)} of {len(stems)} "
+                    f"{listing}: {unknown[0]} has no xml file in {self.root / 'Annotations'} ({len(unknown)} of "
+                    f"{len(stems)} "
                     "have none); expected one for each line"
                 )
         elif split == "all":
