@@ -10,6 +10,7 @@ from heads.contract import Detections
 from tasks.label_map import LabelMap
 
 Image = npt.NDArray[np.uint8]
+SMALLEST_PICTURE = 640  # pixels of the long side, about
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
@@ -27,6 +28,8 @@ def draw_boxes(
 ) -> Image:
     """A copy of `image` with each box outlined in its class's colour, its name and score on it.
 
+    A small image is enlarged by a whole factor first, or its names would hide it.
+
     Args:
         image: (H, W, 3) RGB.
         boxes: (N, 4), x1 y1 x2 y2 in its pixels.
@@ -34,20 +37,21 @@ def draw_boxes(
         classes: names.
         scores: (N,), 0 .. 1, or None for annotations.
     """
-    drawn = image.copy()
-    size = max(image.shape[:2])
+    zoom = max(1, round(SMALLEST_PICTURE / max(image.shape[:2])))
+    drawn = np.repeat(np.repeat(image, zoom, axis=0), zoom, axis=1)
+    size = max(drawn.shape[:2])
     line = max(1, round(size / 400))
-    scale = max(0.35, size / 1600)
+    scale = max(0.4, size / 1600)
     # Worst first, so that the best detection lies on top.
     for index in reversed(range(len(boxes))):
         label = int(labels[index])
         colour = class_colour(label)
-        left, top, right, bottom = (round(float(value)) for value in boxes[index])
+        left, top, right, bottom = (round(zoom * float(value)) for value in boxes[index])
         cv2.rectangle(drawn, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
         text = classes.names[label] + ("" if scores is None else f" {scores[index]:.2f}")
         (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
         # Above the box where there is room, else inside it; never beyond the right border.
-        x = max(0, min(left, image.shape[1] - width - 2))
+        x = max(0, min(left, drawn.shape[1] - width - 2))
         y = top - base if top - height - base >= 0 else top + height + base
         cv2.rectangle(drawn, (x, y - height - 1), (x + width + 2, y + base), colour, cv2.FILLED)
         dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 140
@@ -66,7 +70,7 @@ def draw_detections(image: Image, found: Detections, classes: LabelMap, threshol
 def side_by_side(left: Image, right: Image, titles: tuple[str, str]) -> Image:
     """Two pictures of one size beside each other, each with a title above it."""
     height, width = left.shape[:2]
-    bar = max(18, height // 24)
+    bar = max(24, height // 24)
     sheet = np.full((height + bar, 2 * width + 4, 3), 255, np.uint8)
     sheet[bar:, :width], sheet[bar:, width + 4 :] = left, right
     for x, title in zip((0, width + 4), titles, strict=True):
