@@ -1,0 +1,124 @@
+"""torchvision's detector, made to give varied numbers without training, and our head on the same weights."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+from backbones.contract import Backbone, FeatureSpec
+from heads import BoxTargets, FasterRCNN, ImageSizes, Targets
+from heads.torchvision_layout import split_torchvision_detector
+
+CLASSES = 4
+FEATURES = {f"c{level}": FeatureSpec(64 << level, 1 << level) for level in range(2, 6)}
+
+
+class Body(Backbone):
+    """The backbone of a torchvision detector behind our contract, sharing its parameters."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.features = FEATURES
+        self.in_channels = 3
+        self.body = body
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {f"c{int(name) + 2}": level for name, level in self.body(images).items()}
+
+
+def pad_targets(targets: list[dict[str, Tensor]], seeds: list[int]) -> Targets:
+    """torchvision's targets (labels from 1) as ours (labels from 0), padded."""
+    most = max(len(target["labels"]) for target in targets)
+    boxes = torch.zeros(len(targets), most, 4)
+    labels = torch.full((len(targets), most), -1)
+    for image, target in enumerate(targets):
+        boxes[image, : len(target["boxes"])] = target["boxes"]
+        labels[image, : len(target["labels"])] = target["labels"] - 1
+    crowd = torch.zeros(labels.shape, dtype=torch.bool)
+    return Targets(torch.tensor(seeds), BoxTargets(boxes, labels, crowd, torch.ones(len(targets), dtype=torch.bool)))
+
+
+def photographs(seed: int, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Smooth random images (3, H, W), 0 to 1: features of pure noise are everywhere alike."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = [torch.rand(1, 3, height // 8, width // 8, generator=generator) for height, width in sizes]
+    return [
+        nn.functional.interpolate(image, size, mode="bicubic").clamp(0, 1)[0]
+        for image, size in zip(coarse, sizes, strict=True)
+    ]
+
+
+@dataclass
+class Pair:
+    """One set of weights in two detectors."""
+
+    reference: torchvision.models.detection.FasterRCNN
+    backbone: Body
+    head: FasterRCNN
+
+    pad_targets = staticmethod(pad_targets)
+    photographs = staticmethod(photographs)
+
+    def prepare(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, ImageSizes, list[dict[str, Tensor]] | None]:
+        """Images as torchvision normalises, resizes and pads them, and the targets scaled alike."""
+        batch: ImageList
+        batch, scaled = self.reference.transform(images, targets)
+        original = torch.tensor([image.shape[-2:] for image in images])
+        height, width = batch.tensors.shape[-2:]
+        return batch.tensors, ImageSizes((height, width), torch.tensor(batch.image_sizes), original), scaled
+
+
+def spread(model: nn.Module, deviations: dict[nn.Module, float]) -> None:
+    """Give the outputs of random layers mean zero and these deviations, so that their order is more than rounding."""
+    seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in deviations}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: seen[layer].append(output.movedim(1, -1).flatten(0, -2)))
+        for layer in deviations
+    ]
+    model(photographs(2, [(128, 160), (160, 128)]))
+    for hook in hooks:
+        hook.remove()
+    for layer, deviation in deviations.items():
+        outputs = torch.cat(seen[layer])
+        scale = deviation / outputs.std(dim=0)
+        layer.weight *= scale.view(-1, *[1] * (layer.weight.dim() - 1))
+        layer.bias.copy_((layer.bias - outputs.mean(dim=0)) * scale)
+
+
+@pytest.fixture(scope="session")
+def pair() -> Pair:
+    """`fasterrcnn_resnet50_fpn` with random weights in eval mode, frozen statistics, and scores that spread."""
+    torch.manual_seed(0)
+    reference = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=CLASSES + 1,
+        min_size=128,
+        max_size=224,
+        box_score_thresh=0.05,
+        box_detections_per_img=300,
+    )
+    norms = [module for module in reference.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        # Statistics of real activations, then shaken: every layer's affine differs from the identity.
+        for norm in norms:
+            norm.momentum = None
+        reference.backbone.body.train()(torch.stack(photographs(1, [(128, 160)] * 4)) * 4 - 2)
+        for norm in norms:
+            norm.running_mean += 0.1 * torch.randn_like(norm.running_mean) * norm.running_var.sqrt()
+            norm.running_var *= 0.8 + 0.4 * torch.rand_like(norm.running_var)
+            norm.weight.mul_(0.8 + 0.4 * torch.rand_like(norm.weight))
+            norm.bias.add_(0.1 * torch.randn_like(norm.bias))
+        reference.eval()
+        spread(reference, {reference.rpn.head.cls_logits: 3.0, reference.rpn.head.bbox_pred: 0.3})
+        predictor = reference.roi_heads.box_predictor
+        spread(reference, {predictor.cls_score: 2.0, predictor.bbox_pred: 1.0})
+    head = FasterRCNN(FEATURES, CLASSES, score_threshold=0.05, detections_per_image=300)
+    _, state = split_torchvision_detector(reference.state_dict(), range(1, CLASSES + 1))
+    head.load_state_dict(state)
+    return Pair(reference, Body(reference.backbone.body), head.eval())

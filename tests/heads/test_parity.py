@@ -1,0 +1,140 @@
+"""The same weights in torchvision's Faster R-CNN and in ours: the same detections, losses and gradients."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import heads.rpn
+
+SIZES = [(150, 200), (170, 120), (128, 128)]
+
+
+def random_targets(seed: int) -> list[dict[str, Tensor]]:
+    """Boxes in each image of SIZES, none in the second."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = []
+    for (height, width), count in zip(SIZES, (6, 0, 3), strict=True):
+        size = torch.tensor([width, height])
+        corner = torch.rand(count, 2, generator=generator) * 0.6 * size
+        sides = (0.1 + 0.3 * torch.rand(count, 2, generator=generator)) * size
+        labels = torch.randint(1, 5, (count,), generator=generator)
+        targets.append({"boxes": torch.cat((corner, corner + sides), dim=1), "labels": labels})
+    return targets
+
+
+@torch.no_grad()
+def test_detections_equal(pair) -> None:
+    images = pair.photographs(3, SIZES)
+    expected = pair.reference.eval()(images)
+    batch, sizes, _ = pair.prepare(images)
+    found = pair.head.predict(pair.backbone(batch), sizes)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours.boxes) > 100
+        assert torch.equal(ours.labels, theirs["labels"] - 1)
+        torch.testing.assert_close(ours.boxes, theirs["boxes"], rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores, theirs["scores"], rtol=0, atol=1e-5)
+    assert set(torch.cat([ours.labels for ours in found]).tolist()) == {0, 1, 2, 3}
+
+
+@torch.no_grad()
+def test_proposals_equal(pair) -> None:
+    images = pair.photographs(4, SIZES)
+    batch, sizes, _ = pair.prepare(images)
+    transformed, _ = pair.reference.transform(images)
+    pyramid = pair.reference.backbone(batch)
+    expected, _ = pair.reference.rpn.eval()(transformed, pyramid)
+    output = pair.head.rpn(list(pyramid.values()), sizes.padded)
+    proposals = pair.head.rpn.propose(output, sizes, 1000, 1000)
+    for ours, valid, theirs in zip(proposals.boxes, proposals.valid, expected, strict=True):
+        assert int(valid.sum()) == len(theirs) < 1000
+        # As sets: torchvision sorts by the sigmoid, in which neighbouring scores may tie.
+        distance = (ours[valid][:, None] - theirs).abs().amax(dim=-1)
+        assert distance.amin(dim=0).max() < 1e-3
+        assert distance.amin(dim=1).max() < 1e-3
+        assert not ours[~valid].any()
+
+
+Chosen = list[tuple[Tensor, Tensor]]
+
+
+def recorded(subsample: Callable[..., tuple[Tensor, Tensor]], into: Chosen) -> Callable[..., tuple[Tensor, Tensor]]:
+    def subsample_and_record(*args: object) -> tuple[Tensor, Tensor]:
+        into.append(subsample(*args))
+        return into[-1]
+
+    return subsample_and_record
+
+
+class GivenSampler:
+    """Takes the place of torchvision's random sampler: of each image the given elements."""
+
+    def __init__(self, chosen: list[Tensor]) -> None:
+        self.chosen = chosen
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        positive, negative = [], []
+        for label, index in zip(labels, self.chosen, strict=True):
+            drawn = torch.zeros(len(label), dtype=torch.bool).index_fill(0, index, True)
+            # A sample that torchvision calls neither would make its set smaller than ours.
+            assert (label[index] >= 0).all()
+            positive.append((drawn & (label >= 1)).to(torch.uint8))
+            negative.append((drawn & (label == 0)).to(torch.uint8))
+        return positive, negative
+
+
+def test_losses_and_gradients_equal(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets = pair.photographs(5, SIZES), random_targets(0)
+    batch, sizes, scaled = pair.prepare(images, targets)
+    anchors: Chosen = []
+    monkeypatch.setattr(heads.rpn, "subsample", recorded(heads.rpn.subsample, anchors))
+    samples = []
+    sample = pair.head.roi_head.sample
+    monkeypatch.setattr(pair.head.roi_head, "sample", lambda *args: samples.append(sample(*args)) or samples[0])
+    weights = dict(pair.backbone.body.named_parameters())
+
+    losses = pair.head.loss(pair.backbone(batch), sizes, pair.pad_targets(scaled, [7, 8, 9]))
+    sum(losses.values()).backward()
+    gradients = {name: weight.grad.clone() for name, weight in weights.items()}
+    pair.backbone.zero_grad()
+
+    index, valid = anchors[0]
+    chosen_anchors = [image[drawn] for image, drawn in zip(index, valid, strict=True)]
+    chosen_rois: list[Tensor] = []
+    append = pair.reference.roi_heads.add_gt_proposals
+
+    def append_and_find(*args: list[Tensor]) -> list[Tensor]:
+        candidates = append(*args)
+        for theirs, ours, drawn in zip(candidates, samples[0].boxes, samples[0].valid, strict=True):
+            distance, index = (ours[drawn][:, None] - theirs).abs().amax(dim=-1).min(dim=1)
+            assert distance.max() < 1e-3
+            assert len(index.unique()) == len(index)
+            chosen_rois.append(index)
+        return candidates
+
+    monkeypatch.setattr(pair.reference.roi_heads, "add_gt_proposals", append_and_find)
+    monkeypatch.setattr(pair.reference.rpn, "fg_bg_sampler", GivenSampler(chosen_anchors))
+    monkeypatch.setattr(pair.reference.roi_heads, "fg_bg_sampler", GivenSampler(chosen_rois))
+    pair.reference.train()
+    pair.reference.backbone.eval()
+    expected = pair.reference(images, targets)
+    sum(expected.values()).backward()
+    pair.reference.eval()
+
+    names = {
+        "loss_rpn_objectness": "loss_objectness",
+        "loss_rpn_box": "loss_rpn_box_reg",
+        "loss_roi_classification": "loss_classifier",
+        "loss_roi_box": "loss_box_reg",
+    }
+    assert losses.keys() == names.keys()
+    for name, theirs in names.items():
+        assert expected[theirs] > 1e-3
+        torch.testing.assert_close(losses[name], expected[theirs], rtol=1e-5, atol=0)
+    largest = max(float(weight.grad.abs().max()) for weight in weights.values())
+    for name, weight in weights.items():
+        difference = float((gradients[name] - weight.grad).abs().max())
+        assert difference <= 1e-4 * largest, name
+    pair.reference.zero_grad()
+    pair.head.zero_grad()
