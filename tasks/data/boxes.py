@@ -56,7 +56,7 @@ def usable_boxes(
         far = ~_all(np.abs(clipped - boxes) <= SLACK) & known
     keep = finite & positive & inside
     for i in np.flatnonzero(~keep).tolist():
-        shown = f"{where(i)} {np.round(boxes[i], 2).tolist()}"
+        shown = f"{where(i)} {_corners(boxes[i])}"
         if not finite[i]:
             report.drop("boxes that are not four finite numbers", where(i))
         elif not positive[i]:
@@ -64,10 +64,14 @@ def usable_boxes(
         else:
             report.drop("boxes outside their image", shown)
     for i in np.flatnonzero(keep & far).tolist():
-        report.mend("boxes clipped to their image", f"{where(i)} {np.round(boxes[i], 2).tolist()}")
+        report.mend("boxes clipped to their image", f"{where(i)} {_corners(boxes[i])}")
         boxes[i] = clipped[i]
     return keep
 
 
 def _all(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(flags.all(axis=1))
+
+
+def _corners(box: npt.NDArray[np.float64]) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in box.tolist())})"

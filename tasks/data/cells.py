@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
+from hotcoco import mask as coco_mask
 
 from backbones.errors import UserError
 from tasks.data.coco import CocoFolder
@@ -174,8 +174,8 @@ def _plasma(random: np.random.Generator, size: int) -> Floats:
     angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 16)
     light = slope * (x * np.cos(angle) + y * np.sin(angle)) - 22 * (x**2 + y**2)
     clouds = cv2.resize(random.normal(0, 3, (8, 8)), (size, size), interpolation=cv2.INTER_CUBIC)
-    tint: Floats = np.array([243.0, 232.0, 226.0])
-    return tint + np.asarray(light + clouds)[:, :, None]
+    plasma: Floats = np.array([243.0, 232.0, 226.0]) + (light + clouds)[:, :, None]
+    return plasma
 
 
 class _Outline:

@@ -82,7 +82,7 @@ class Batch:
         )
 
     def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory, from which a copy to a CUDA device does not wait; the loader calls it."""
+        """The same batch in page-locked memory, from which copies to CUDA do not block; the loader calls it."""
         pinned: Batch = _map_tensors(self, lambda tensor: tensor.pin_memory())
         return pinned
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pycocotools import mask as coco_mask
+from hotcoco import mask as coco_mask
 from torch import Tensor
 
 
