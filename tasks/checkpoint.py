@@ -5,6 +5,7 @@ runs/x/checkpoints/
         model.safetensors       weights
         ema.safetensors         their moving average, when kept
         optimizer.safetensors   "<parameter>/<slot>": momentum and the like
+        losses.safetensors      sums since the last line of the log
         state.json              step, label maps, image spec, resolved config
     best.json                   names the best of them
 """
@@ -57,7 +58,7 @@ class Checkpoint:
         return self.config.image
 
     def tensors(self, part: str) -> Tensors:
-        """Tensors of "model", "ema" or "optimizer"; empty when the checkpoint has no such part.
+        """Tensors of "model", "ema", "optimizer" or "losses"; empty when the checkpoint has no such part.
 
         Raises:
             UserError: the file is truncated or damaged.

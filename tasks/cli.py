@@ -153,12 +153,13 @@ def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
         command(argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # What a library says in between may have line breaks.
+        print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
     except SystemExit as error:  # --help
         return int(error.code or 0)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped", file=sys.stderr)
         return 130
     return 0
 

@@ -58,6 +58,14 @@ class Evaluator:
         """The metric that names the best checkpoint unless the config chooses another."""
         return f"{next(iter(self.labels))}/AP"
 
+    def metric_names(self) -> list[str]:
+        """Every metric that `evaluate` gives."""
+        return [
+            f"{head}/{name}"
+            for head, classes in self.labels.items()
+            for name in (*METRICS, *(f"AP/{label}" for label in classes.names))
+        ]
+
     def headline(self, metrics: Mapping[str, float]) -> list[str]:
         """Names of the few metrics to show in one line."""
         return [name for name in metrics if name.split("/", 1)[1] in METRICS[:3]]

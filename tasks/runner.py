@@ -4,6 +4,7 @@ Everything random is a pure function of the seed, the step and the image, so a r
 resumed from its last checkpoint ends with the weights of one that was left alone, bit for bit on a CPU.
 """
 
+import errno
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ from typing import Any
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import broadcast_object_list
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from backbones.errors import UserError
 from tasks.checkpoint import (
     Checkpoint,
     load_weights_strictly,
@@ -37,10 +39,11 @@ from tasks.optim import add_l1_gradient, build_optimizer, learning_rate_factor, 
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed
+from tasks.tensorboard import EventLog
 
 
-class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself."""
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; the message tells how to go on."""
 
 
 class Runner:
@@ -95,9 +98,11 @@ class Runner:
         # Every process must come to the same decisions, so all hold the main one's history.
         self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
         self.monitor = config.runner.monitor or evaluator.main_metric
-        self.watch = LossWatch(folder.path)
+        self.watch = LossWatch(folder.path, checkpoint.tensors("losses") if checkpoint else None)
+        wanted = config.runner.tensorboard and accelerator.is_main_process
+        self.events = EventLog(folder.tensorboard, self.step) if wanted else None
         self.total_steps = loader.steps_per_epoch * config.schedule.epochs
-        self.stop_asked = False
+        self.stop_asked = self.evaluating = False
         self.saved_at = time.monotonic()
 
     def train(self) -> dict[str, float]:
@@ -107,7 +112,8 @@ class Runner:
             UserError: a loss is not finite, a checkpoint cannot be written, or an image cannot be read.
             Interrupted: the user stopped the run; it can be resumed.
         """
-        with self._stop_on_signal(), TrainingProgress(self.reporter, self.step, self.total_steps) as self.progress:
+        progress = TrainingProgress(self.reporter, self.step, self.total_steps)
+        with self._tell_full_disk(), self._stop_on_signal(), progress as self.progress:
             self._finish_epoch()  # What a kill may have left undone.
             while self.step < self.total_steps and not self._stale():
                 self._train_epoch()
@@ -130,11 +136,13 @@ class Runner:
                     self.accelerator.backward(torch.stack(list(losses.values())).sum())
                 self.watch.add(losses)
             self.watch.check_step(self.step, batches)
+            clip = self.config.optimizer.clip_grad_norm
+            if self.config.optimizer.l1 or clip:
+                self.accelerator.unscale_gradients()  # Once: a second time would be refused.
             if self.config.optimizer.l1:
-                self.accelerator.unscale_gradients()
                 add_l1_gradient(self.optimizer)
-            if self.config.optimizer.clip_grad_norm:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_grad_norm)
+            if clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.ema:
@@ -151,14 +159,29 @@ class Runner:
         self.progress.update(self.step, record)
         every = self.config.runner.save_every_steps
         overdue = time.monotonic() - self.saved_at > 60 * self.config.runner.save_every_minutes
-        if self.stop_asked or overdue or (every and self.step % every == 0):
+        stop = self._must_stop()
+        if stop or overdue or (every and self.step % every == 0):
             self._save()
-        if self.stop_asked:
-            raise Interrupted
+        if stop:
+            raise self._interrupted()
+
+    def _must_stop(self) -> bool:
+        """Whether to stop now. Processes must do so after the same step, so they ask each other when a line is due."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_asked
+        if self.step % self.config.runner.log_every:
+            return False
+        asked = torch.tensor(float(self.stop_asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked) > 0)
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"stopped after step {self.step} of {self.total_steps}, which is saved; "
+            f"go on with: python tools/train.py --resume {self.folder.path}"
+        )
 
     def _log(self, epoch: int) -> dict[str, Any]:
-        means = self.accelerator.reduce(self.watch.means(), reduction="mean")
-        losses = {name: value.item() for name, value in means.items()}
+        losses = self.watch.means()
         seconds = time.monotonic() - self.clock
         record = {
             "step": self.step,
@@ -169,8 +192,7 @@ class Runner:
             "data_wait": self.waited / seconds,
             "losses": losses,
         }
-        if self.accelerator.is_main_process:
-            self.folder.log(record)
+        self._record(record)
         self._start_clock()
         return record
 
@@ -184,16 +206,32 @@ class Runner:
         if not due or any(record["step"] == self.step for record in self.history):
             return
         with self.ema.applied(self.bare) if self.ema else nullcontext():
+            self._share_buffers()
+            self.evaluating = True
             metrics = self.evaluator.evaluate(self.bare, self.reporter, self.folder.pictures)
+            self.evaluating = False
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         self.history.append(record)
         main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline(metrics))
         self.reporter.say(f"epoch {epoch}/{self.config.schedule.epochs}: {main}")
         if self.accelerator.is_main_process:
-            self.folder.log(record)
+            # Before the line is logged: a run killed in between evaluates again, one killed after it never would.
             if self._best() is record:
                 mark_best(self.folder.checkpoints, self.checkpoint, self.monitor, metrics[self.monitor])
+            self._record(record)
             prune_checkpoints(self.folder.checkpoints, self.config.runner.keep_last)
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.log(record)
+            if self.events:
+                self.events.write(record)
+
+    def _share_buffers(self) -> None:
+        """All processes evaluate with the main one's running statistics, which are the ones that are saved."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.bare.buffers():
+                distributed.broadcast(buffer, 0)
 
     def _best(self) -> dict[str, Any] | None:
         return max(self.history, key=lambda record: record["metrics"][self.monitor], default=None)
@@ -212,6 +250,7 @@ class Runner:
             tensors = {
                 "model": self.bare.state_dict(),
                 "optimizer": optimizer_tensors(self.optimizer.optimizer, self.names),
+                "losses": self.watch.tensors(),
             }
             if self.ema:
                 tensors["ema"] = self.ema.tensors
@@ -241,13 +280,30 @@ class Runner:
         return context
 
     @contextmanager
+    def _tell_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{error.filename or self.folder.path}: no space left on the disk; free some space and go on with "
+                f"--resume {self.folder.path}"
+            ) from error
+
+    @contextmanager
     def _stop_on_signal(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one ends it at once."""
+        """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one ends it at once.
+
+        An evaluation ends at the first one: its epoch is saved, and it will be done again.
+        """
 
         def stop(number: int, frame: FrameType | None) -> None:
             if self.stop_asked:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"stopped; go on with: python tools/train.py --resume {self.folder.path}")
             self.stop_asked = True
+            if self.evaluating:
+                raise self._interrupted()
             self.reporter.say("stopping after this step; once more to stop at once")
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -12,7 +12,7 @@ from tasks.device import build_accelerator
 from tasks.evaluation import Evaluator, show_metrics
 from tasks.model import build_model
 from tasks.progress import Reporter
-from tasks.training import require_same_labels
+from tasks.training import require_same_image, require_same_labels
 
 
 def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, float]:
@@ -34,6 +34,7 @@ def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, floa
         reporter.say(message)
     labels = dict.fromkeys(config.heads, val.label_map)
     require_same_labels(checkpoint, labels)
+    require_same_image(checkpoint, config)
     model = build_model(config, labels)
     load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
     model.to(accelerator.device)

@@ -20,6 +20,7 @@ from tasks.progress import Reporter
 from tasks.run_folder import RunFolder
 from tasks.runner import Runner
 from tasks.seeding import derive_seed
+from tasks.tensorboard import require_tensorboard
 
 
 def train_experiment(
@@ -51,7 +52,7 @@ def train_experiment(
     checkpoint: Checkpoint | None = None
     if resume is not None:
         checkpoint = load_checkpoint(resume, prefer_best=False)
-        require_same_labels(checkpoint, labels)
+        _require_resumable(checkpoint, resume, config, labels)
     else:
         for line in load_initial_weights(model, config, labels, init):
             reporter.say(line)
@@ -68,6 +69,9 @@ def train_experiment(
         pin_memory=accelerator.device.type == "cuda",
     )
     evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    _require_metric(config.runner.monitor, evaluator.metric_names())
+    if config.runner.tensorboard:
+        require_tensorboard()
     path = resume
     if path is None and accelerator.is_main_process:
         path = RunFolder.create(config, out).path
@@ -90,6 +94,34 @@ def require_same_labels(checkpoint: Checkpoint, labels: Mapping[str, LabelMap]) 
                 f"{checkpoint.folder}: its classes for {head!r} are {theirs or 'none'}; the data has {classes}; "
                 "use the data it was trained on, or start a new run from it with --init"
             )
+
+
+def require_same_image(checkpoint: Checkpoint, config: Experiment) -> None:
+    """Raise `UserError`, with both shown, when a checkpoint was trained on other pixels than the config's."""
+    if checkpoint.image != config.image:
+        raise UserError(
+            f"{checkpoint.folder}: its images are {checkpoint.image.model_dump()}; the config has "
+            f"{config.image.model_dump()}; set image.* alike"
+        )
+
+
+def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, labels: Mapping[str, LabelMap]) -> None:
+    """Raise `UserError` for what would not go on where the run stopped."""
+    if checkpoint.folder == run:
+        raise UserError(f"--resume {run}: is a checkpoint; give its run folder, or start a new run from it with --init")
+    require_same_labels(checkpoint, labels)
+    require_same_image(checkpoint, config)
+    before, now = checkpoint.config.optimizer.name, config.optimizer.name
+    if before != now:
+        raise UserError(
+            f"optimizer.name is {now}, but {run} was trained with {before}, whose state cannot be taken over; "
+            "start a new run from it with --init"
+        )
+
+
+def _require_metric(monitor: str | None, known: list[str]) -> None:
+    if monitor is not None and monitor not in known:
+        raise UserError(f"runner.monitor is {monitor!r}; expected one of the metrics {', '.join(known)}")
 
 
 def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], classes: LabelMap) -> None:

@@ -1,6 +1,7 @@
 """Loader processes: batches of one process of a run, in the order of its plan."""
 
 import os
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -165,6 +166,8 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _prepare_worker(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the main one decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One thread a worker: they are the parallelism, and cv2's thread pool does not survive a fork.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
