@@ -35,7 +35,7 @@ class AnchorGenerator(nn.Module):
     """Makes the anchors for given grids.
 
     Sides are rounded so that corners fall on whole pixels, and cells lie `padded size // grid size` pixels apart, as in
-    torchvision, whose trained weights expect both.
+    torchvision, whose trained weights expect both. (The latter moves P6, when P5 has an odd number of cells.)
 
     Args:
         sizes: square root of the anchors' area in pixels, one a level.

@@ -52,11 +52,11 @@ def subsample(
         (B, S) int64 indices into A, positives first, S = min(size, A), and (B, S) bool: False where an image had too
         few elements to draw from; the index there is arbitrary.
     """
-    size = min(size, positive.shape[1])
-    kept = _largest(torch.where(positive, priority, -1), min(int(size * positive_fraction), size))
+    elements = positive.shape[1]
+    kept = _largest(torch.where(positive, priority, -1), min(int(size * positive_fraction), elements))
     # One more bit puts the drawn positives above every negative, so that a single topk gives a set of fixed size.
     key = torch.where(kept, priority | (1 << 62), torch.where(negative, priority, -1))
-    values, index = key.topk(size, dim=1)
+    values, index = key.topk(min(size, elements), dim=1)
     return index, values >= 0
 
 
