@@ -62,10 +62,12 @@ def read_image(
             f"{path}: the file is empty; expected an image: copy it again or take it out of the annotations"
         )
     header = _header(path, data)
+    orientation = _orientation(header)
     image = _decode(path, data, header)
     image = image[:, :, None] if image.ndim == 2 else image
-    orientation = _choose_orientation(_orientation(header), image.shape[:2], annotated_size, exif)
-    image = turn(image, orientation)
+    if header.format == "TIFF":  # both decoders turn these on their own; 6 and 8 undo each other, the others themselves
+        image = turn(image, {6: 8, 8: 6}.get(orientation, orientation))
+    image = turn(image, _choose_orientation(orientation, image.shape[:2], annotated_size, exif))
     if annotated_size is not None and image.shape[:2] != annotated_size:
         found, stated = (f"{width} x {height}" for height, width in (image.shape[:2], annotated_size))
         raise UserError(

@@ -202,7 +202,7 @@ def test_a_link_that_leaves_the_folder(coco_content: Build, write_coco: Write, t
         os.symlink(outside, root / "train/sub")
         content["images"][1]["file_name"] = "sub/image_1.png"
         (root / "annotations/instances_train.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="symbolic link to .*outside the folder"):
+    with pytest.raises(UserError, match=r"symbolic link to .*outside the folder"):
         read(root)
 
 

@@ -1,0 +1,140 @@
+"""Which images make up which batch, and how samples are padded into one."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backbones.errors import UserError
+from tasks.data.batches import BatchPlan, collate
+from tasks.data.sample import Sample
+
+
+def image_sizes(landscape: int, portrait: int) -> npt.NDArray[np.int32]:
+    sizes = np.array([(40, 60)] * landscape + [(60, 40)] * portrait, np.int32).reshape(-1, 2)
+    return sizes[np.random.default_rng(0).permutation(len(sizes))]
+
+
+@settings(deadline=None, max_examples=60)
+@given(landscape=st.integers(0, 40), portrait=st.integers(0, 40), size=st.integers(1, 9), epoch=st.integers(0, 3))
+def test_a_training_epoch(landscape: int, portrait: int, size: int, epoch: int) -> None:
+    images = landscape + portrait
+    if not images:
+        return
+    sizes = image_sizes(landscape, portrait)
+    plan = BatchPlan(sizes, size, seed=1, training=True)
+    batches = plan.batches(epoch)
+    assert len(batches) == len(plan) == max(images // size, 1)
+    assert {len(batch) for batch in batches} == {min(size, images)}
+    seen = np.concatenate(batches).tolist()
+    assert len(set(seen)) == len(seen) >= images - size + 1
+    mixed = [batch for batch in batches if len({bool(sizes[i, 1] >= sizes[i, 0]) for i in batch}) > 1]
+    assert len(mixed) <= 1
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    sizes = image_sizes(30, 10)
+    orders = [
+        [batch.tolist() for batch in BatchPlan(sizes, 4, seed=seed, training=True).batches(epoch)]
+        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+
+
+@pytest.mark.parametrize(("world_size", "passes"), [(1, 1), (2, 1), (1, 3), (2, 2), (4, 3)])
+def test_processes_and_passes_see_what_one_would(world_size: int, passes: int) -> None:
+    sizes = image_sizes(50, 20)
+    plan = BatchPlan(sizes, 12, training=True, world_size=world_size, passes=passes)
+    parts = [list(plan.parts(2, rank)) for rank in range(world_size)]
+    for step, batch in enumerate(BatchPlan(sizes, 12, training=True).batches(2)):
+        together = [key.index for own in parts for part in own[step * passes : (step + 1) * passes] for key in part]
+        assert together == batch.tolist()
+    assert {len(part) for own in parts for part in own} == {12 // world_size // passes}
+
+
+def test_starting_in_the_middle() -> None:
+    plan = BatchPlan(image_sizes(50, 20), 8, training=True, passes=2)
+    assert list(plan.parts(1, start=3)) == list(plan.parts(1))[6:]
+
+
+def test_a_set_smaller_than_a_batch() -> None:
+    plan = BatchPlan(image_sizes(5, 2), 16, training=True)
+    assert [len(batch) for batch in plan.batches(0)] == [7]
+    plan = BatchPlan(image_sizes(5, 2), 16, training=True, world_size=2)
+    assert [len(part) for rank in (0, 1) for part in plan.parts(0, rank)] == [3, 3]
+    with pytest.raises(UserError, match="1 training images cannot be divided among 2 processes"):
+        BatchPlan(image_sizes(1, 0), 16, training=True, world_size=2)
+
+
+def test_a_batch_that_cannot_be_divided() -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size is 10; expected a multiple of 4"):
+        BatchPlan(image_sizes(50, 0), 10, training=True, world_size=2, passes=2)
+    with pytest.raises(UserError, match=r"data\.batch_size is 0"):
+        BatchPlan(image_sizes(50, 0), 0, training=True)
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 16, 33])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_evaluation_takes_every_image_once(images: int, world_size: int) -> None:
+    plan = BatchPlan(image_sizes(images - images // 3, images // 3), 4, training=False, world_size=world_size)
+    parts = [part for rank in range(world_size) for part in plan.parts(0, rank)]
+    assert all(parts)
+    assert sorted(key.index for part in parts for key in part) == list(range(images))
+    assert list(plan.parts(0)) == list(plan.parts(0))
+
+
+def sample(height: int, width: int, boxes: int, channels: int = 3, dtype: type = np.uint8) -> Sample:
+    random = np.random.default_rng(height)
+    return Sample(
+        image=random.integers(1, 200, (height, width, channels)).astype(dtype),
+        image_id=height,
+        file=f"{height}.png",
+        seed=2**62 + height,
+        original_size=(2 * height, 2 * width),
+        boxes=random.random((boxes, 4)).astype(np.float32),
+        labels=random.integers(0, 3, boxes),
+        crowd=np.arange(boxes) == 1,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_collate(dtype: type, channels: int) -> None:
+    samples = [
+        sample(50, 70, 2, channels, dtype),
+        sample(64, 33, 0, channels, dtype),
+        sample(20, 20, 3, channels, dtype),
+    ]
+    batch = collate(samples, 32)
+    assert batch.images.shape == (3, channels, 64, 96)
+    assert batch.images.dtype == (torch.uint8 if dtype == np.uint8 else torch.float32)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.sizes.padded == (64, 96)
+    assert batch.sizes.valid.tolist() == [[50, 70], [64, 33], [20, 20]]
+    assert batch.sizes.original.tolist() == [[100, 140], [128, 66], [40, 40]]
+    assert batch.targets.seeds.tolist() == [2**62 + h for h in (50, 64, 20)]
+    assert (batch.image_ids, batch.files) == ((50, 64, 20), ("50.png", "64.png", "20.png"))
+    targets = batch.targets.boxes
+    assert targets is not None
+    assert targets.boxes.shape == (3, 3, 4)
+    assert targets.labels.dtype == torch.int64
+    assert targets.annotated.tolist() == [True] * 3
+    for row, one in enumerate(samples):
+        height, width = one.image.shape[:2]
+        image = batch.images[row].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(image[:height, :width], one.image)
+        assert image.sum(dtype=np.int64) == one.image.sum(dtype=np.int64)
+        count = len(one.boxes)
+        np.testing.assert_array_equal(targets.boxes[row, :count], one.boxes)
+        assert targets.labels[row].tolist() == [*one.labels.tolist(), *[-1] * (3 - count)]
+        assert targets.crowd[row].tolist() == [*one.crowd.tolist(), *[False] * (3 - count)]
+
+
+def test_collate_without_any_box() -> None:
+    targets = collate([sample(10, 10, 0)], 32).targets.boxes
+    assert targets is not None
+    assert targets.boxes.shape == (1, 0, 4)
