@@ -143,9 +143,8 @@ def _norms(factory: Factory, net: Backbone) -> Iterator[str]:
     if not _takes(factory, "norm"):
         return
     for norm in ("bn", "frozen_bn", "sync_bn", "gn"):
-        try:
-            other = _build(factory, norm=norm)
-        except UserError:  # a factory need not offer them all
+        other = _offered(factory, norm=norm)
+        if other is None:
             continue
         before = _snapshot(other)
         _evaluate(other, _images(other))
@@ -184,7 +183,9 @@ def _output_stride(factory: Factory, net: Backbone) -> Iterator[str]:
     if not _takes(factory, "output_stride"):
         return
     for stride in (8, 16, 32):
-        other = _build(factory, output_stride=stride)
+        other = _offered(factory, output_stride=stride)
+        if other is None:
+            continue
         if max(_strides(other)) != stride:
             yield f"built with output_stride={stride}, its features say {list(_strides(other))}"
         for problem in _shapes(factory, other):
@@ -230,6 +231,14 @@ def _build(factory: Factory, seed: int = 0, **options: Any) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory(**options)
+
+
+def _offered(factory: Factory, **options: Any) -> Backbone | None:
+    """The network with these options, or None where the factory says that it does not offer them."""
+    try:
+        return _build(factory, **options)
+    except UserError:
+        return None
 
 
 def _takes(factory: Factory, option: str) -> bool:

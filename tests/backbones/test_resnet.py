@@ -1,0 +1,211 @@
+"""The ResNets against torchvision's and timm's, and the options that the shipped contract test cannot judge."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from backbones import FeatureSpec, UserError, backbones, build_backbone
+from backbones.testing import check_backbone
+
+# Parameters without the classifier (He et al., table 1; torchvision's published counts less fc).
+PARAMETERS = {
+    "resnet18": 11_176_512,
+    "resnet34": 21_284_672,
+    "resnet50": 23_508_032,
+    "resnet101": 42_500_160,
+    "resnet152": 58_143_808,
+}
+
+
+def randomised(net: nn.Module) -> nn.Module:
+    """The network with norms whose affine and statistics are none of their neutral starting values."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in net.state_dict().items():
+        if name.endswith(("running_mean", "bias")):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
+        elif name.endswith("running_var") or tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + 0.5)
+    return net
+
+
+def body(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("fc.")}
+
+
+def reference_levels(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Our five levels out of a torchvision ResNet, or a timm one, whose stem's ReLU has another name."""
+    x = net.bn1(net.conv1(images)).relu()
+    levels = {"c1": x}
+    x = net.maxpool(x)
+    for index in range(1, 5):
+        x = getattr(net, f"layer{index}")(x)
+        levels[f"c{index + 1}"] = x
+    return levels
+
+
+def reference(name: str, output_stride: int = 32, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    if output_stride < 32 and name in ("resnet18", "resnet34"):  # torchvision does not dilate the basic block
+        return timm.create_model(name, output_stride=output_stride)
+    dilate = [False, output_stride < 16, output_stride < 32]
+    return getattr(torchvision.models, name)(replace_stride_with_dilation=dilate, norm_layer=norm)
+
+
+def images(channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, 65, 50, generator=torch.Generator().manual_seed(1))
+
+
+def assert_levels_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    assert list(ours) == list(theirs)
+    for name, level in theirs.items():
+        assert (ours[name] - level).abs().max() <= tolerance * level.abs().max(), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    # The deepest two share all their code with ResNet-50.
+    [pytest.param(n, marks=pytest.mark.slow if n in ("resnet101", "resnet152") else ()) for n in backbones.names()],
+)
+def test_registered_backbone_keeps_the_contract(name: str) -> None:
+    check_backbone(backbones.factory(name), graphs=name == "resnet18")
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_torchvisions(name: str) -> None:
+    with torch.device("meta"):
+        ours, theirs = build_backbone(name), getattr(torchvision.models, name)()
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in body(theirs).items()}
+    assert sum(p.numel() for p in ours.parameters()) == PARAMETERS[name]
+    assert sum(p.numel() for p in theirs.parameters()) == PARAMETERS[name] + sum(
+        p.numel() for p in theirs.fc.parameters()
+    )
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_outputs_are_torchvisions(name: str, output_stride: int) -> None:
+    theirs = randomised(reference(name, output_stride))
+    ours = build_backbone(name, output_stride=output_stride)
+    ours.load_state_dict(body(theirs))
+    with torch.no_grad():
+        assert_levels_equal(ours.eval()(images()), reference_levels(theirs.eval(), images()))
+        if name in ("resnet18", "resnet50"):  # the same code for all of them; batch statistics need no folding
+            assert_levels_equal(ours.train()(images()), reference_levels(theirs.train(), images()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_frozen_norm_gives_torchvisions_outputs_and_gradients(name: str) -> None:
+    theirs = randomised(reference(name, norm=FrozenBatchNorm2d))
+    ours = build_backbone(name, norm="frozen_bn")
+    ours.load_state_dict(body(theirs))
+    pairs = ours.train()(images()), reference_levels(theirs.train(), images())
+    assert_levels_equal(*pairs)
+    for levels in pairs:
+        generator = torch.Generator().manual_seed(2)
+        sum((f * torch.randn(f.shape, generator=generator)).mean() for f in levels.values()).backward()
+    expected = dict(theirs.named_parameters())
+    for parameter_name, parameter in ours.named_parameters():
+        gradient = expected[parameter_name].grad
+        assert (parameter.grad - gradient).abs().max() <= 1e-4 * gradient.abs().max(), parameter_name
+
+
+def test_levels_and_strides() -> None:
+    assert build_backbone("resnet50", output_stride=8).features == {
+        "c1": FeatureSpec(64, 2),
+        "c2": FeatureSpec(256, 4),
+        "c3": FeatureSpec(512, 8),
+        "c4": FeatureSpec(1024, 8),
+        "c5": FeatureSpec(2048, 8),
+    }
+
+
+def saved_bytes(net: nn.Module, **kwargs: object) -> int:
+    """Bytes of activations that a forward pass keeps for the backward pass."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in net.state_dict().values()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # Weights folded with their norm are as large as the weights, not as the images: they have other shapes.
+        if tensor.untyped_storage().data_ptr() not in own and tensor.ndim == 4 and tensor.shape[0] == 2:
+            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        levels = net(images())
+        del levels
+    return sum(saved.values())
+
+
+def test_frozen_stages_keep_nothing_for_the_backward_pass() -> None:
+    bytes_by_stage = [saved_bytes(build_backbone("resnet18", frozen_stages=stages)) for stages in range(6)]
+    assert bytes_by_stage == sorted(bytes_by_stage, reverse=True)
+    assert bytes_by_stage[5] == 0
+
+
+def test_folded_norm_keeps_no_activations() -> None:
+    frozen, trained = (saved_bytes(build_backbone("resnet18", norm=norm)) for norm in ("frozen_bn", "bn"))
+    assert frozen < 0.7 * trained
+
+
+def test_checkpointing_keeps_less() -> None:
+    full, less = (saved_bytes(build_backbone("resnet50", activation_checkpointing=on)) for on in (False, True))
+    assert less < 0.4 * full
+
+
+def test_checkpointing_compiled_counts_a_batch_once() -> None:
+    plain, other = (build_backbone("resnet18", activation_checkpointing=on) for on in (False, True))
+    other.load_state_dict(plain.state_dict())
+    torch.compiler.reset()
+    for net in (plain, torch.compile(other, backend="aot_eager")):
+        sum(level.mean() for level in net(images()).values()).backward()
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(other.get_buffer(name), buffer, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["bn", "frozen_bn", "sync_bn", "gn"])
+def test_bf16_autocast_stays_bf16(norm: str) -> None:
+    net = build_backbone("resnet18", norm=norm)
+    for mode in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            levels = net.train(mode)(images())
+        assert {level.dtype for level in levels.values()} == {torch.bfloat16}
+
+
+def test_channels_last_stays_channels_last() -> None:
+    net = build_backbone("resnet50", norm="frozen_bn").to(memory_format=torch.channels_last)
+    for level in net(images().contiguous(memory_format=torch.channels_last)).values():
+        assert level.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_zero_init_last_makes_each_branch_zero() -> None:
+    net = build_backbone("resnet50", zero_init_last=True)
+    x = torch.randn(2, 256, 8, 8).relu()
+    torch.testing.assert_close(net.layer1[1](x), x, rtol=0, atol=0)
+    assert not torch.equal(build_backbone("resnet50").layer1[1](x), x)
+
+
+def test_convolutions_start_by_fan_out() -> None:
+    torch.manual_seed(0)
+    weight = build_backbone("resnet50").layer3[0].conv2.weight
+    assert abs(weight.std() / (2 / (256 * 9)) ** 0.5 - 1) < 0.01
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"norm": "batch"},
+        {"frozen_stages": 6},
+        {"frozen_stages": -1},
+        {"output_stride": 4},
+        {"in_channels": 0},
+        {"zero_init_last": True, "norm": "frozen_bn"},
+    ],
+)
+def test_bad_options_are_named(options: dict[str, object]) -> None:
+    with pytest.raises(UserError) as error:
+        build_backbone("resnet18", **options)
+    message = str(error.value)
+    assert next(iter(options)) in message
+    assert "\n" not in message
