@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import tyro
+from pydantic import ValidationError
 
 from backbones.errors import UserError
 from tasks.config import Experiment
-from tasks.experiment_file import ExperimentFile, read_experiment
+from tasks.experiment_file import ExperimentFile, explain, read_experiment
 
 T = TypeVar("T")
 Flattened = tyro.conf.arg(name="")
@@ -185,11 +186,24 @@ def _parse(arguments: type[T], argv: Sequence[str], default: T | None = None) ->
     except SystemExit as error:
         if not error.code:
             raise
-        lines = [line.strip("│ ") for line in told.getvalue().splitlines() if line.startswith("│")]
-        text = [line for line in lines if line and not set(line) <= {"─"}]
-        near = next((line.split()[0] for line in text[1:] if line.startswith("--")), None)
-        reason = text[0] if text else "unusable arguments"
-        raise UserError(reason + (f"; did you mean {near}?" if near and reason.startswith("Unrec") else "")) from None
+        raise UserError(_first_problem(told.getvalue(), error)) from None
+
+
+def _first_problem(told: str, exit: SystemExit) -> str:
+    """The first paragraph of tyro's box, unwrapped; a value out of range is told as one in a config file is."""
+    inside = [line.strip("│ ") for line in told.splitlines() if line.startswith("│")]
+    end = next((number for number, line in enumerate(inside) if not line or set(line) <= {"─"}), len(inside))
+    reason = " ".join(inside[:end]) or "unusable arguments"
+    cause: BaseException | None = exit
+    while cause is not None:
+        cause = cause.__context__
+        if isinstance(cause, ValidationError):
+            section = reason.removeprefix("Error parsing ").split(":", 1)[0].removeprefix("experiment").lstrip(".")
+            return explain(cause, section)
+    near = next((line.split()[0].replace("-", "_") for line in inside[end:] if line.startswith("--")), None)
+    if near and reason.startswith("Unrecognized"):
+        reason += f"; did you mean --{near.lstrip('_')}?"
+    return reason
 
 
 def _early_options(argv: Sequence[str], option: str) -> dict[str, str]:

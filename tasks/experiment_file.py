@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 import configs
 from backbones.errors import UserError
-from tasks.config import Experiment
+from tasks.config import Experiment, Section
+from tasks.image_spec import ImageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,52 @@ def read_experiment(path: Path) -> ExperimentFile:
         if path.suffix == ".py":
             return _run_config(path)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Experiment)}") from None
+        raise UserError(f"{path}: {explain(error)}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; expected a config") from None
     raise UserError(f"{path}: expected a config ending in .py or .json")
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation as one line, with the nearest field name for an unknown one."""
+def explain(error: ValidationError, section: str = "") -> str:
+    """The first problem of a validation as one line, with the nearest field name for an unknown one.
+
+    Args:
+        error: what pydantic raised.
+        section: dotted name of the part of the experiment that was validated.
+    """
     problem = error.errors()[0]
-    field = ".".join(map(str, problem["loc"]))
-    if problem["type"] in ("extra_forbidden", "no_such_attribute"):
-        names = list(field_names(model))
-        near = difflib.get_close_matches(field, names, n=1, cutoff=0.3)
-        return f"{field} is not a field" + (f"; did you mean {near[0]}?" if near else "")
-    if problem["type"] == "json_invalid":
-        return f"not a config ({problem['msg']})"
+    path = [part for part in problem["loc"] if part not in _sections()]  # Without the choice of a union.
+    field = ".".join(map(str, [section, *path] if section else path))
+    match problem["type"]:
+        case "extra_forbidden" | "no_such_attribute":
+            near = _nearest_field(error.title, problem["loc"])
+            return f"{field} is not a field" + (f"; did you mean {near}?" if near else "")
+        case "json_invalid":
+            return f"not a config ({problem['msg']})"
+        case "value_error":  # Of a model's own validator, which tells the value itself.
+            return f"{field or error.title}: {problem['ctx']['error']}"
     return f"{field or 'value'} is {problem['input']!r}; {problem['msg'].lower()}"
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """Classes of configs by name."""
+    sections: list[type[BaseModel]] = [*Section.__subclasses__(), ImageSpec]
+    return {section.__name__: section for section in sections}
+
+
+def _nearest_field(title: str, location: tuple[int | str, ...]) -> str | None:
+    """The field most like an unknown one, beside it or else in any section."""
+    *parents, wrong = map(str, location)
+    sections = _sections()
+    owner = sections.get(title, Experiment)
+    for parent in parents:
+        kind = owner.model_fields[parent].annotation if parent in owner.model_fields else None
+        owner = sections.get(parent) or (kind if isinstance(kind, type) and issubclass(kind, BaseModel) else owner)
+    near = difflib.get_close_matches(wrong, owner.model_fields, n=1, cutoff=0.5)
+    if near:
+        return ".".join([*(parent for parent in parents if parent not in sections), near[0]])
+    known = {name.rsplit(".", 1)[-1]: name for name in reversed(field_names(Experiment))}
+    return next((known[name] for name in difflib.get_close_matches(wrong, known, n=1)), None)
 
 
 def field_names(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -92,6 +122,8 @@ def _run_config(path: Path) -> ExperimentFile:
         raise
     except Exception as error:
         line = next((f.lineno for f in _frames(error) if f.filename == str(path)), 0)
+        if isinstance(error, SyntaxError):
+            line, error = error.lineno, SyntaxError(error.msg)
         raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: config() returned {type(experiment).__name__}; expected tasks.config.Experiment")
