@@ -1,6 +1,9 @@
 """The same samples whatever the processes, and mistakes that arrive as they were made."""
 
+import contextlib
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,20 @@ def test_a_damaged_image_is_told_in_one_line(split: Annotations, workers: int) -
         list(loader(split, workers).steps(0))
     assert str(error.value).startswith(f"{file}: the image is cut off or damaged")
     assert "\n" not in str(error.value)
+
+
+def test_a_mistake_does_not_keep_the_workers(split: Annotations) -> None:
+    split.file(5).write_bytes(b"")
+    failing = loader(split, 1)
+    seen = weakref.ref(failing._loader)
+    gc.disable()
+    try:
+        with contextlib.suppress(UserError):
+            list(failing.steps(0))
+        del failing
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_boxes_are_clipped_to_the_image_that_was_read(
