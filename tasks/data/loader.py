@@ -157,8 +157,8 @@ def _data_loader(
 def _unwrap(loader: "DataLoader[Batch | UserError]") -> Iterator[Batch]:
     for item in loader:
         if isinstance(item, UserError):
-            # A new one: `item` would hold its traceback, that this frame, and this frame `item`. Such a circle keeps the
-            # workers until the garbage collector comes, which then takes their queues first and waits for them in vain.
+            # A new one: `item` would hold its traceback, that this frame, and this frame `item`. Such a circle keeps
+            # the workers until the garbage collector comes, which takes their queues first and then waits in vain.
             raise UserError(*item.args)
         yield item
 

@@ -153,10 +153,8 @@ def make_split(
         seed: of the draw.
 
     Raises:
-        UserError: the fraction, the expression, or too few images or groups.
+        UserError: the expression is none or does not match, or there are too few images or groups.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f"data.val_fraction is {val_fraction}; expected a share between 0 and 1")
     groups: dict[str, list[int]] = {}
     for index in range(len(split)):
         name = split.name(index)

@@ -109,8 +109,6 @@ def test_groups_stay_together(coco_content: Build, write_coco: Write) -> None:
         ({"group_by": "("}, "not a regular expression"),
         ({"group_by": "zebra"}, "does not match the file name 'image_0.png'"),
         ({"group_by": "image"}, "at least 2 groups"),
-        ({"val_fraction": 0.0}, "data.val_fraction is 0.0"),
-        ({"val_fraction": 1.0}, "data.val_fraction is 1.0"),
     ],
 )
 def test_splits_that_cannot_be_made(coco_content: Build, write_coco: Write, options: dict[str, Any], says: str) -> None:
