@@ -1,9 +1,13 @@
 """Images in, named feature maps out. `from backbones import Backbone, FeatureSpec, register_backbone`."""
 
-from backbones import resnet  # registers resnet18 to resnet152
-from backbones.contract import Backbone, FeatureSpec, backbones, build_backbone, register_backbone
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from backbones.errors import UserError
-from backbones.weights import LoadReport, load_weights
+
+if TYPE_CHECKING:
+    from backbones.contract import Backbone, FeatureSpec, backbones, build_backbone, register_backbone
+    from backbones.weights import LoadReport, load_weights
 
 __all__ = [
     "Backbone",
@@ -14,5 +18,13 @@ __all__ = [
     "build_backbone",
     "load_weights",
     "register_backbone",
-    "resnet",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The names above on first use: they need torch, which takes longer to import than `--help` should to answer."""
+    if name not in __all__:
+        raise AttributeError(f"module 'backbones' has no attribute {name!r}")
+    import_module("backbones.resnet")  # registers resnet18 to resnet152
+    home = "backbones.weights" if name in ("LoadReport", "load_weights") else "backbones.contract"
+    return getattr(import_module(home), name)

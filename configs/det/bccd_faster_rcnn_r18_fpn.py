@@ -1,6 +1,6 @@
 """Faster R-CNN, ResNet-18-FPN, on blood cells: BCCD, 292 images to train on, 72 to test on, Pascal VOC.
 
-    python tools/train.py configs/det/bccd_faster_rcnn_r18_fpn.py --data.root BCCD --backbone.weights resnet18.safetensors
+    python tools/train.py configs/det/bccd_faster_rcnn_r18_fpn.py --data.root BCCD --backbone.weights r18.safetensors
 
 BCCD is the folder with Annotations, ImageSets and JPEGImages of github.com/Shenggan/BCCD_Dataset; the weights are any
 ImageNet ResNet-18, such as `torchvision/resnet18`, which is downloaded. Results: see the table in README.md.
