@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -191,8 +192,11 @@ def _parse(arguments: type[T], argv: Sequence[str], default: T | None = None) ->
 
 def _first_problem(told: str, exit: SystemExit) -> str:
     """The first paragraph of tyro's box, unwrapped; a value out of range is told as one in a config file is."""
-    inside = [line.strip("│ ") for line in told.splitlines() if line.startswith("│")]
-    end = next((number for number, line in enumerate(inside) if not line or set(line) <= {"─"}), len(inside))
+    # Coloured on a terminal; where the output is not UTF-8, the title is underlined with dashes in place of a box.
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip("│ ") for line in told.splitlines()]
+    title = next((number for number, line in enumerate(lines) if (line and not line.strip("-")) or line[:1] == "╭"), -1)
+    inside = lines[title + 1 :]
+    end = next((number for number, line in enumerate(inside) if not line.strip("─-")), len(inside))
     reason = " ".join(inside[:end]) or "unusable arguments"
     cause: BaseException | None = exit
     while cause is not None:
@@ -200,7 +204,7 @@ def _first_problem(told: str, exit: SystemExit) -> str:
         if isinstance(cause, ValidationError):
             section = reason.removeprefix("Error parsing ").split(":", 1)[0].removeprefix("experiment").lstrip(".")
             return explain(cause, section)
-    near = next((line.split()[0].replace("-", "_") for line in inside[end:] if line.startswith("--")), None)
+    near = next((line.split()[0].replace("-", "_") for line in inside[end:] if re.match(r"--\w", line)), None)
     if near and reason.startswith("Unrecognized"):
         reason += f"; did you mean --{near.lstrip('_')}?"
     return reason
