@@ -13,7 +13,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from backbones.errors import UserError
 
@@ -29,10 +29,13 @@ class Registry(Generic[T]):
         group: the entry-point group that other packages may fill: "polyhead.backbones".
     """
 
+    instances: ClassVar[list["Registry[Any]"]] = []
+
     def __init__(self, kind: str, group: str) -> None:
         self.kind = kind
         self.group = group
         self._factories: dict[str, Callable[..., T]] = {}
+        Registry.instances.append(self)
 
     def register(self, name: str) -> Callable[[F], F]:
         """Decorator that files a class or function under `name`.
@@ -59,6 +62,10 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All known names, those of installed entry points included, sorted."""
         return sorted({*self._factories, *(point.name for point in entry_points(group=self.group))})
+
+    def modules(self) -> set[str]:
+        """Modules whose factories have been registered by now."""
+        return {factory.__module__ for factory in self._factories.values()}
 
     def factory(self, name: str) -> Callable[..., T]:
         """The factory filed under `name`, loading its entry point if need be.

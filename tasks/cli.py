@@ -239,8 +239,10 @@ def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Seque
     Those that it does not take are left out, and said so; those given on the command line stay, and are checked.
     """
     from backbones import backbones
+    from tasks.plugins import import_plugins
     from tasks.progress import Reporter
 
+    import_plugins(config.plugins)
     left_out = []
     for option, value in base.backbone.factory_options().items():
         foreign = not backbones.accepts(config.backbone.name, option)

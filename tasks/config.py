@@ -210,6 +210,8 @@ class Experiment(Section):
 
     name: str = "experiment"
     """Names the run folder."""
+    plugins: tuple[str, ...] = ()
+    """Modules or .py files that register what the config names; a config that registers something adds itself."""
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     heads: dict[str, HeadConfig] = Field(default_factory=dict)
     """The heads by the name that their losses and metrics carry."""

@@ -1,7 +1,6 @@
 """Reads experiments: a Python config, or the config.json of a run."""
 
 import difflib
-import importlib.util
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import configs
 from backbones.errors import UserError
 from tasks.config import Experiment, Section
 from tasks.image_spec import ImageSpec
+from tasks.plugins import import_file, registering_modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,9 @@ def field_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _run_config(path: Path) -> ExperimentFile:
-    spec = importlib.util.spec_from_file_location(f"polyhead_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: cannot be imported; expected a Python file with config() -> Experiment")
-    module = importlib.util.module_from_spec(spec)
+    before = registering_modules()
     try:
-        spec.loader.exec_module(module)
+        module = import_file(path)
         if not callable(getattr(module, "config", None)):
             raise UserError(f"{path}: has no function config(); expected def config() -> Experiment")
         experiment = module.config()
@@ -127,6 +124,9 @@ def _run_config(path: Path) -> ExperimentFile:
         raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: config() returned {type(experiment).__name__}; expected tasks.config.Experiment")
+    now = registering_modules()
+    if now - before or module.__name__ in now:  # A resumed run must find these names again.
+        experiment.plugins = (*experiment.plugins, str(path.resolve()))
     return ExperimentFile(path, experiment, getattr(module, "sample", None))
 
 

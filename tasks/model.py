@@ -11,6 +11,7 @@ from tasks.config import Experiment, PluginHeadConfig
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
+from tasks.plugins import import_plugins
 
 
 class Model(nn.Module):
@@ -82,6 +83,7 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     Raises:
         UserError: an option, level or image setting does not fit.
     """
+    import_plugins(config.plugins)
     image = config.image
     for field in ("mean", "std"):
         if len(getattr(image, field)) != image.channels:

@@ -21,6 +21,8 @@ class Reporter:
 
     def __init__(self, main: bool = True) -> None:
         self.console = Console(quiet=not main, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 120  # A file has no width of its own.
 
     def say(self, text: str, style: str | None = None) -> None:
         """One line, as it is."""

@@ -38,7 +38,7 @@ def draw_boxes(
         scores: (N,), 0 .. 1, or None for annotations.
     """
     zoom = max(1, round(SMALLEST_PICTURE / max(image.shape[:2])))
-    drawn = np.repeat(np.repeat(image, zoom, axis=0), zoom, axis=1)
+    drawn = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=True)
     size = max(drawn.shape[:2])
     line = max(1, round(size / 400))
     scale = max(0.4, size / 1600)
