@@ -9,6 +9,7 @@ from types import ModuleType
 
 from backbones.errors import UserError
 from backbones.registry import Registry
+from tasks.seeding import derive_seed
 
 OWN_PACKAGES = {"backbones", "heads", "tasks"}
 
@@ -57,4 +58,4 @@ def registering_modules() -> set[str]:
 
 
 def _module_name(path: Path) -> str:
-    return f"polyhead_config_{path.stem}_{abs(hash(path.resolve())):x}"
+    return f"polyhead_config_{path.stem}_{derive_seed(str(path.resolve())):x}"
