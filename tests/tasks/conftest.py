@@ -1,6 +1,7 @@
 """The command line, called in this process."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,6 @@ def trained(_trained: dict[str, Path], tiny_config: Path, command: Command) -> P
 @pytest.fixture
 def copied_data(tiny_data: Path, tmp_path: Path) -> Path:
     """A copy of the tiny data set, to be spoiled."""
-    import shutil
-
     return Path(shutil.copytree(tiny_data, tmp_path / "data"))
 
 

@@ -7,6 +7,7 @@ two lines on stdout: the process id at once, and the exit code (negative: the si
 import json
 import os
 import sys
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class SmallNet(Backbone):
         self.features = {f"c{level}": FeatureSpec(8 * level, 1 << level) for level in range(2, 6)}
         self.stem = self._stage(in_channels, 8)
         widths = [8, *(spec.channels for spec in self.features.values())]
-        self.stages = nn.ModuleList(self._stage(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(self._stage(*pair) for pair in pairwise(widths))
 
     @staticmethod
     def _stage(channels: int, width: int) -> nn.Sequential:

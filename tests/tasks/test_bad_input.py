@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,8 +266,6 @@ class TestCheckpoint:
     @pytest.fixture
     def checkpoint(self, trained: Path, tmp_path: Path) -> Path:
         """A copy of the last one, to be spoiled."""
-        import shutil
-
         run = Path(shutil.copytree(trained, tmp_path / "copy"))
         return max((run / "checkpoints").glob("step_*"))
 
