@@ -45,7 +45,9 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     files = find_images(images)
     checkpoint = load_checkpoint(run, prefer_best=True)
     config = checkpoint.config
-    accelerator = build_accelerator(RunnerConfig.model_validate({"device": device}))
+    # As the run was evaluated; but fp16 is a choice for training on CUDA.
+    precision = "auto" if config.runner.precision == "fp16" else config.runner.precision
+    accelerator = build_accelerator(RunnerConfig.model_validate({"device": device, "precision": precision}))
     model = build_model(config, checkpoint.labels)
     load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
     model.to(accelerator.device).eval()

@@ -63,7 +63,9 @@ def draw_boxes(
 def draw_detections(image: Image, found: Detections, classes: LabelMap, threshold: float) -> Image:
     """The image with the detections that score at least `threshold`."""
     kept = (found.scores >= threshold).cpu().numpy()
-    boxes, labels, scores = (t.cpu().numpy()[kept] for t in (found.boxes, found.labels, found.scores))
+    # numpy has no bfloat16, which another head may give under autocast.
+    boxes, scores = (t.float().cpu().numpy()[kept] for t in (found.boxes, found.scores))
+    labels = found.labels.cpu().numpy()[kept]
     return draw_boxes(image, boxes, labels, classes, scores)
 
 
