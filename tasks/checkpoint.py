@@ -104,11 +104,7 @@ def save_checkpoint(
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
         for part, named in tensors.items():
-            # A file needs plain row-major tensors; loading copies them back into whatever layout the weight has.
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()},
-                writing / f"{part}.safetensors",
-            )
+            save_file(_stored(named), writing / f"{part}.safetensors")
         (writing / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         for file in (*writing.iterdir(), writing):
             _flush(file)
@@ -234,6 +230,17 @@ def prune_checkpoints(root: Path, keep_last: int) -> None:
             shutil.rmtree(folder.rename(root / f".deleting_{folder.name}"))
     for leftover in (*root.glob(".writing_step_*"), *root.glob(".deleting_*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _stored(tensors: Tensors) -> Tensors:
+    """As a file needs them: row-major copies, so that weights under two names are no shared memory.
+
+    Loading copies them back into whatever layout the weight has.
+    """
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
 def _flush(path: Path) -> None:

@@ -104,7 +104,8 @@ class LossWatch:
             if batch.targets.boxes is not None:
                 tensors |= {"boxes": batch.targets.boxes.boxes, "labels": batch.targets.boxes.labels}
             save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / f"{index}.safetensors"
+                {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
+                folder / f"{index}.safetensors",
             )
         files = [file for batch in step.batches for file in batch.files]
         (folder / "step.json").write_text(json.dumps({"step": step.number, "files": files, "losses": broken}, indent=1))
