@@ -152,7 +152,7 @@ def test_no_space_left_at_any_write(number: int, tmp_path: Path, monkeypatch: py
         patch.setattr(module, "save_file", fail(module.save_file))
         patch.setattr(Path, "write_text", fail(Path.write_text))
         patch.setattr(os, "fsync", fail(os.fsync))
-        with pytest.raises(UserError, match="no space left on the disk; .*step_00000002 is whole.*--resume") as caught:
+        with pytest.raises(UserError, match=r"no space left on the disk; .*step_00000002 is whole.*--resume") as caught:
             save(root, 3)
     assert "\n" not in str(caught.value)
     assert_usable(tmp_path, {1, 2})
