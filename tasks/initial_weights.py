@@ -49,7 +49,7 @@ def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], 
             "set image.* alike or start without --init"
         )
     given, own = checkpoint.weights(), model.state_dict()
-    anew = {name for name in own if name in class_tensors(config, labels) and checkpoint.labels != labels}
+    anew = class_tensors(config, labels) if checkpoint.labels != labels else set()
     fitting = {
         name: given[name] for name in own if name in given and given[name].shape == own[name].shape and name not in anew
     }
