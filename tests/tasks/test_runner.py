@@ -45,6 +45,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return planted
 
 
+@pytest.mark.slow
 def test_evaluate_every_and_the_last(command, tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--data.batch_size", "10", "--schedule.epochs", "5", "--runner.evaluate_every", "2"]
@@ -52,6 +53,7 @@ def test_evaluate_every_and_the_last(command, tiny_config: Path, tmp_path: Path)
     assert evaluations(run) == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_early_stopping_and_what_is_kept(command, scores: list[float], tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     scores += [0.1, 0.3, 0.2, 0.3, 0.25, 0.9]
@@ -92,6 +94,7 @@ def test_save_every_steps(command, tiny_config: Path, tmp_path: Path) -> None:
     assert steps(run) == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_accumulated_passes_equal_one(command, tiny: Experiment, tmp_path: Path) -> None:
     """With as many samples drawn in every image the mean over passes is the mean over all."""
     tiny.heads["boxes"].roi_samples = tiny.heads["boxes"].rpn_samples = 8  # type: ignore[union-attr]
@@ -128,6 +131,7 @@ def test_option_changes_what_is_learnt(option: str, value: str, command, trained
         assert changed[weight].abs().sum() < plain[weight].abs().sum()
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(command, trained: Path, tmp_path: Path) -> None:
     """config.json of a run makes the same run again; another seed makes another."""
     for seed in ("0", "1"):
@@ -167,6 +171,7 @@ def test_loss_that_is_not_finite_stops_the_run(
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["log", "mark_best", "save"])
 def test_no_space_left(place: str, command, monkeypatch: pytest.MonkeyPatch, tiny_config: Path, tmp_path: Path) -> None:
     """Wherever a run writes: one line, the last checkpoint loads, and the run goes on from it."""
