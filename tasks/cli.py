@@ -110,7 +110,7 @@ def train(argv: Sequence[str]) -> None:
         Reporter().notice("NO DATA: THIS IS A SAMPLE RUN", notice)
     if config.backbone.name != source.experiment.backbone.name:
         _leave_out_foreign_options(config, source.experiment, argv)
-    train_experiment(config, out=arguments.out, init=arguments.init, resume=arguments.resume)
+    train_experiment(config, out=arguments.out, init=arguments.init, resume=arguments.resume, source=arguments.config)
 
 
 def evaluate(argv: Sequence[str]) -> None:

@@ -8,7 +8,10 @@ runs/faster_rcnn_r50_fpn/
     tensorboard/     when asked for
 """
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +83,16 @@ class RunFolder:
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that hold an evaluation: `{"step", "epoch", "metrics": {...}}`."""
         return [record for record in self.records() if "metrics" in record]
+
+    @contextmanager
+    def full_disk_told(self) -> Iterator[None]:
+        """A write that fails within for want of space becomes a `UserError` that tells how to go on."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{error.filename or self.path}: no space left on the disk; free some space and go on with "
+                f"--resume {self.path}"
+            ) from error

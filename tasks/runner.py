@@ -4,12 +4,9 @@ Everything random is a pure function of the seed, the step and the image, so a r
 resumed from its last checkpoint ends with the weights of one that was left alone, bit for bit on a CPU.
 """
 
-import errno
-import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import FrameType
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +14,6 @@ from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import broadcast_object_list
 from torch import Tensor, distributed, nn
 
-from backbones.errors import UserError
 from tasks.checkpoint import (
     Checkpoint,
     load_weights_strictly,
@@ -32,6 +28,7 @@ from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
 from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
+from tasks.interruption import Interrupted, StopSignals
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch
 from tasks.model import Model
@@ -40,10 +37,6 @@ from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed
 from tasks.tensorboard import EventLog
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; the message tells how to go on."""
 
 
 class Runner:
@@ -102,7 +95,7 @@ class Runner:
         wanted = config.runner.tensorboard and accelerator.is_main_process
         self.events = EventLog(folder.tensorboard, self.step) if wanted else None
         self.total_steps = loader.steps_per_epoch * config.schedule.epochs
-        self.stop_asked = self.evaluating = False
+        self.signals = StopSignals(folder.path, reporter)
         self.saved_at = time.monotonic()
 
     def train(self) -> dict[str, float]:
@@ -113,7 +106,7 @@ class Runner:
             Interrupted: the user stopped the run; it can be resumed.
         """
         progress = TrainingProgress(self.reporter, self.step, self.total_steps)
-        with self._tell_full_disk(), self._stop_on_signal(), progress as self.progress:
+        with self.folder.full_disk_told(), self.signals, progress as self.progress:
             self._finish_epoch()  # What a kill may have left undone.
             while self.step < self.total_steps and not self._stale():
                 self._train_epoch()
@@ -163,22 +156,17 @@ class Runner:
         if stop or overdue or (every and self.step % every == 0):
             self._save()
         if stop:
-            raise self._interrupted()
+            told = f"stopped after step {self.step} of {self.total_steps}, which is saved; {self.signals.resume}"
+            raise Interrupted(told)
 
     def _must_stop(self) -> bool:
         """Whether to stop now. Processes must do so after the same step, so they ask each other when a line is due."""
         if self.accelerator.num_processes == 1:
-            return self.stop_asked
+            return self.signals.asked
         if self.step % self.config.runner.log_every:
             return False
-        asked = torch.tensor(float(self.stop_asked), device=self.accelerator.device)
+        asked = torch.tensor(float(self.signals.asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked) > 0)
-
-    def _interrupted(self) -> Interrupted:
-        return Interrupted(
-            f"stopped after step {self.step} of {self.total_steps}, which is saved; "
-            f"go on with: python tools/train.py --resume {self.folder.path}"
-        )
 
     def _log(self, epoch: int) -> dict[str, Any]:
         losses = self.watch.means()
@@ -207,9 +195,9 @@ class Runner:
             return
         with self.ema.applied(self.bare) if self.ema else nullcontext():
             self._share_buffers()
-            self.evaluating = True
+            self.signals.at_once = True
             metrics = self.evaluator.evaluate(self.bare, self.reporter, self.folder.pictures)
-            self.evaluating = False
+            self.signals.at_once = False
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         self.history.append(record)
         main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline(metrics))
@@ -278,37 +266,3 @@ class Runner:
         """Processes exchange gradients only in the last pass of a step."""
         context: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self.model)
         return context
-
-    @contextmanager
-    def _tell_full_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(
-                f"{error.filename or self.folder.path}: no space left on the disk; free some space and go on with "
-                f"--resume {self.folder.path}"
-            ) from error
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one ends it at once.
-
-        An evaluation ends at the first one: its epoch is saved, and it will be done again.
-        """
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.stop_asked:
-                raise KeyboardInterrupt(f"stopped; go on with: python tools/train.py --resume {self.folder.path}")
-            self.stop_asked = True
-            if self.evaluating:
-                raise self._interrupted()
-            self.reporter.say("stopping after this step; once more to stop at once")
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

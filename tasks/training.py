@@ -24,7 +24,12 @@ from tasks.tensorboard import require_tensorboard
 
 
 def train_experiment(
-    config: Experiment, *, out: Path | None = None, init: Path | None = None, resume: Path | None = None
+    config: Experiment,
+    *,
+    out: Path | None = None,
+    init: Path | None = None,
+    resume: Path | None = None,
+    source: Path | None = None,
 ) -> dict[str, float]:
     """Train `config` and return the metrics of the last evaluation.
 
@@ -34,6 +39,7 @@ def train_experiment(
         init: a run or checkpoint whose weights to start from; what does not fit, such as the class layers of another
             label map, starts anew.
         resume: a run to go on with; then `out` and `init` are not used.
+        source: the file that `config` came from, for the commands shown at the end.
 
     Raises:
         UserError: something given cannot be used.
@@ -81,7 +87,7 @@ def train_experiment(
     reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     metrics = runner.train()
     if accelerator.is_main_process:
-        _conclude(reporter, folder, metrics, train.label_map)
+        _conclude(reporter, folder, metrics, source or folder.config)
     return metrics
 
 
@@ -124,7 +130,7 @@ def _require_metric(monitor: str | None, known: list[str]) -> None:
         raise UserError(f"runner.monitor is {monitor!r}; expected one of the metrics {', '.join(known)}")
 
 
-def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], classes: LabelMap) -> None:
+def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], source: Path) -> None:
     """The metric table, where the pictures are, and what a person would want next."""
     show_metrics(reporter, metrics)
     run = folder.path
@@ -133,4 +139,4 @@ def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], 
     reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}\n\nnext:")
     reporter.say(f"  python tools/predict.py {run} IMAGES          # boxes on your own images, folder or glob")
     reporter.say(f"  python tools/evaluate.py {run}                # the same table again, of the best checkpoint")
-    reporter.say(f"  python tools/train.py CONFIG --init {run} --data.root FOLDER   # go on with your own data")
+    reporter.say(f"  python tools/train.py {source} --init {run} --data.root FOLDER   # go on with your own data")

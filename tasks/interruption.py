@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM while a run trains: it ends after its step, saved."""
+
+import signal
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from tasks.progress import Reporter
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself; the message tells how to go on."""
+
+
+class StopSignals:
+    """Notes the first signal for the loop to see, and lets a second one end the run at once.
+
+    Args:
+        run: its folder, for the messages.
+        reporter: tells the user that the signal was heard.
+
+    Attributes:
+        asked: whether to stop after this step.
+        at_once: while True, as in an evaluation, which is done again after a resume, the first signal ends the run.
+    """
+
+    def __init__(self, run: Path, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.resume = f"go on with: python tools/train.py --resume {run}"
+        self.asked = self.at_once = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt(f"stopped; {self.resume}")
+        self.asked = True
+        if self.at_once:
+            raise Interrupted(f"stopped in an evaluation, which will be done again; {self.resume}")
+        self.reporter.say("stopping after this step; once more to stop at once")
