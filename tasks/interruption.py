@@ -21,13 +21,14 @@ class StopSignals:
 
     Attributes:
         asked: whether to stop after this step.
-        at_once: while True, as in an evaluation, which is done again after a resume, the first signal ends the run.
+        at_once: while set, as in an evaluation, which a resumed run does again, the first signal ends the run with
+            this message.
     """
 
     def __init__(self, run: Path, reporter: Reporter) -> None:
         self.reporter = reporter
         self.resume = f"go on with: python tools/train.py --resume {run}"
-        self.asked = self.at_once = False
+        self.asked, self.at_once = False, ""
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -44,5 +45,5 @@ class StopSignals:
             raise KeyboardInterrupt(f"stopped; {self.resume}")
         self.asked = True
         if self.at_once:
-            raise Interrupted(f"stopped in an evaluation, which will be done again; {self.resume}")
+            raise Interrupted(self.at_once)
         self.reporter.say("stopping after this step; once more to stop at once")

@@ -156,8 +156,7 @@ class Runner:
         if stop or overdue or (every and self.step % every == 0):
             self._save()
         if stop:
-            told = f"stopped after step {self.step} of {self.total_steps}, which is saved; {self.signals.resume}"
-            raise Interrupted(told)
+            raise Interrupted(self._stopped())
 
     def _must_stop(self) -> bool:
         """Whether to stop now. Processes must do so after the same step, so they ask each other when a line is due."""
@@ -167,6 +166,9 @@ class Runner:
             return False
         asked = torch.tensor(float(self.signals.asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked) > 0)
+
+    def _stopped(self) -> str:
+        return f"stopped after step {self.step} of {self.total_steps}, which is saved; {self.signals.resume}"
 
     def _log(self, epoch: int) -> dict[str, Any]:
         losses = self.watch.means()
@@ -195,9 +197,9 @@ class Runner:
             return
         with self.ema.applied(self.bare) if self.ema else nullcontext():
             self._share_buffers()
-            self.signals.at_once = True
+            self.signals.at_once = self._stopped()
             metrics = self.evaluator.evaluate(self.bare, self.reporter, self.folder.pictures)
-            self.signals.at_once = False
+            self.signals.at_once = ""
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         self.history.append(record)
         main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline(metrics))
