@@ -1,5 +1,6 @@
 """A run that is killed or stopped, and resumed, ends as one that was left alone: bit for bit."""
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from tasks.config import Experiment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-STEPS_PER_EPOCH, EPOCHS = 5, 18
+STEPS_PER_EPOCH, EPOCHS = 5, 24
 TIMING = ("images_per_second", "data_wait")
 
 
@@ -43,7 +44,12 @@ class Trainer:
         except FileNotFoundError:
             return False
 
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # The exit code will tell.
+            os.kill(self.pid, signal.SIGKILL)
+
     def wait(self) -> int:
+        self.pid = 0
         return int(self.server.stdout.readline())
 
     def run(self, *arguments: str | Path) -> int:
@@ -61,8 +67,12 @@ def server() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def trainer(server: subprocess.Popen[str], tmp_path: Path) -> Trainer:
-    return Trainer(server, tmp_path / "output.txt")
+def trainer(server: subprocess.Popen[str], tmp_path: Path) -> Iterator[Trainer]:
+    trainer = Trainer(server, tmp_path / "output.txt")
+    yield trainer
+    if trainer.pid:  # The test failed; the server waits for the process.
+        trainer.kill()
+        trainer.wait()
 
 
 @pytest.fixture
@@ -150,11 +160,13 @@ def test_killed_at_twenty_moments(
         if not latest_step(run):
             wait_until(trainer, lambda: latest_step(run) > 0)  # A run without a checkpoint cannot be resumed.
         if kind == "any":
-            time.sleep(draw.uniform(0, 1.0))
+            # A random time, but few steps however fast the machine: the run must outlast twenty kills.
+            end, last = time.monotonic() + draw.uniform(0, 1.5), latest_step(run) + 4
+            wait_until(trainer, lambda end=end, last=last: time.monotonic() > end or latest_step(run) >= last)
         else:
             wait_until(trainer, lambda kind=kind: PHASES[kind](run))
             time.sleep(draw.uniform(0, 0.02 if kind == "evaluation" else 0.002))
-        os.kill(trainer.pid, signal.SIGKILL)
+        trainer.kill()
         assert trainer.wait() == -signal.SIGKILL, f"ended before it was killed:\n{trainer.output.read_text()[-3000:]}"
         hit[next(name for name, holds in PHASES.items() if holds(run))] += 1
     assert len(plan) == 20
