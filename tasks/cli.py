@@ -85,7 +85,9 @@ def train(argv: Sequence[str]) -> None:
         source = read_experiment(Path(early["config"]))
     else:
         _parse(TrainArguments, argv, TrainArguments())  # Shows the help, if that was asked for.
-        raise UserError("no config given; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help")
+        raise UserError(
+            "no config given first; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help"
+        )
     arguments = _parse(TrainArguments, argv, TrainArguments(experiment=source.experiment))
     config, data = arguments.experiment, arguments.experiment.data
     notice: list[str] = []
@@ -124,10 +126,10 @@ def evaluate(argv: Sequence[str]) -> None:
 
     if arguments.results and arguments.annotations:
         score_file(arguments.annotations, arguments.results, arguments.kind, arguments.out)
-    elif arguments.run and not arguments.results and not arguments.annotations:
-        score_run(arguments.run, arguments.experiment, arguments.out)
+    elif early.get("config") and not arguments.results and not arguments.annotations:
+        score_run(Path(early["config"]), arguments.experiment, arguments.out)
     else:
-        raise UserError("give a run folder, or --annotations FILE with --results FILE; see --help")
+        raise UserError("give a run folder first, or --annotations FILE with --results FILE; see --help")
 
 
 def predict(argv: Sequence[str]) -> None:

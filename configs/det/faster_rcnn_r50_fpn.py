@@ -33,5 +33,5 @@ def sample() -> Experiment:
         anchor_sizes=(16, 32, 64, 128, 256), rpn_post_nms=300, rpn_post_nms_test=100, roi_samples=64
     )
     cfg.data = DataConfig(format="cells", batch_size=8, short_side=(128,), long_side=128)
-    cfg.schedule = ScheduleConfig(epochs=8, policy="cosine", warmup_steps=20)
+    cfg.schedule = ScheduleConfig(epochs=4, policy="cosine", warmup_steps=20)
     return cfg

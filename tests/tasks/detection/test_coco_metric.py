@@ -66,10 +66,11 @@ def random_case(seed: int) -> tuple[dict[str, Any], np.ndarray]:
                 box = np.array([x, y, width, height]) + jitter
                 box[2:] = np.maximum(box[2:], 1)
                 rows.append([image["id"], *box, rng.random(), category if rng.random() < 0.8 else rng.choice(raw_ids)])
-        for _ in range(int(rng.integers(0, 130)) if rng.random() < 0.3 else 2):  # sometimes more than 100 an image
-            rows.append(
-                [image["id"], *rng.uniform(0, 300, 2), *rng.uniform(5, 200, 2), rng.random(), rng.choice(raw_ids)]
-            )
+        strays = int(rng.integers(0, 130)) if rng.random() < 0.3 else 2  # sometimes more than 100 an image
+        rows += [
+            [image["id"], *rng.uniform(0, 300, 2), *rng.uniform(5, 200, 2), rng.random(), rng.choice(raw_ids)]
+            for _ in range(strays)
+        ]
     categories = [{"id": raw, "name": f"class {raw}"} for raw in raw_ids]
     return {"images": images, "annotations": annotations, "categories": categories}, np.array(rows)
 
