@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import sys
 import warnings
@@ -14,7 +15,7 @@ import tyro
 from pydantic import ValidationError
 
 from backbones.errors import UserError
-from tasks.config import Experiment
+from tasks.config import Experiment, PluginHeadConfig
 from tasks.experiment_file import ExperimentFile, explain, read_experiment
 
 T = TypeVar("T")
@@ -88,7 +89,8 @@ def train(argv: Sequence[str]) -> None:
         raise UserError(
             "no config given first; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help"
         )
-    arguments = _parse(TrainArguments, argv, TrainArguments(experiment=source.experiment))
+    words = _take_free_options(argv, source.experiment)
+    arguments = _parse(TrainArguments, words, TrainArguments(experiment=source.experiment))
     config, data = arguments.experiment, arguments.experiment.data
     notice: list[str] = []
     if data.root is not None and not data.root.exists() and not arguments.resume:
@@ -102,7 +104,8 @@ def train(argv: Sequence[str]) -> None:
             f"your own COCO json or Pascal VOC folder:  python tools/train.py {early['config']} --data.root FOLDER",
         ]
         source = ExperimentFile(source.path, source.sample())
-        config = _parse(TrainArguments, argv, TrainArguments(experiment=source.experiment)).experiment
+        words = _take_free_options(argv, source.experiment)
+        config = _parse(TrainArguments, words, TrainArguments(experiment=source.experiment)).experiment
     if data.root is None and data.format != "cells" and not notice:
         raise UserError("data.root is not set; give the folder of your data with --data.root")
     from tasks.progress import Reporter
@@ -212,6 +215,31 @@ def _first_problem(told: str, exit: SystemExit) -> str:
     return reason
 
 
+def _take_free_options(argv: Sequence[str], config: Experiment) -> list[str]:
+    """Move `--backbone.options.KEY VALUE`, and the same of a plug-in head, from the command line into `config`.
+
+    No field can list the keywords of somebody else's factory, so tyro does not know them. VALUE is json, or else text.
+    """
+    free = {"--backbone.options.": config.backbone.options}
+    for name, head in config.heads.items():
+        if isinstance(head, PluginHeadConfig):
+            free[f"--heads.{name}.options."] = head.options
+    rest, words = [], iter(argv)
+    for word in words:
+        option, equals, value = word.partition("=")
+        prefix = next((prefix for prefix in free if option.startswith(prefix)), None)
+        if prefix is None:
+            rest.append(word)
+            continue
+        if not equals:
+            value = next(words, "")
+        try:
+            free[prefix][option.removeprefix(prefix)] = json.loads(value)
+        except json.JSONDecodeError:
+            free[prefix][option.removeprefix(prefix)] = value
+    return rest
+
+
 def _early_options(argv: Sequence[str], option: str) -> dict[str, str]:
     """What decides the defaults of all other options: the first positional, and the value of `option`."""
     found = {"config": argv[0]} if argv and not argv[0].startswith("-") else {}
@@ -235,6 +263,14 @@ def _run_config(run: Path) -> Experiment:
     return load_checkpoint(run, prefer_best=False).config
 
 
+def _own_weights(weights: str, before: str, now: str) -> str | None:
+    """torchvision's weights of the backbone `now`, if it has them and the config took its own ones from there too."""
+    import torchvision
+
+    has = weights == f"torchvision/{before}" and now in torchvision.models.list_models(torchvision.models)
+    return f"torchvision/{now}" if has else None
+
+
 def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Sequence[str]) -> None:
     """The config chose its backbone options for its own backbone; another one named here may not know them all.
 
@@ -252,8 +288,10 @@ def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Seque
             setattr(config.backbone, option, None)
             left_out.append(f"{option}={value}")
     if config.backbone.weights == base.backbone.weights and base.backbone.weights is not None:
-        config.backbone.weights = None
+        config.backbone.weights = _own_weights(base.backbone.weights, base.backbone.name, config.backbone.name)
         left_out.append(f"weights={base.backbone.weights}")
+        if config.backbone.weights:
+            left_out[-1] += f" (now {config.backbone.weights})"
     if left_out:
         Reporter().say(
             f"backbone {config.backbone.name}: left out {', '.join(left_out)}, chosen for {base.backbone.name}"

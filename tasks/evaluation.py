@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from accelerate.accelerator import Accelerator
@@ -16,7 +15,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.image_file import read_image
 from tasks.data.loader import evaluation_loader
 from tasks.detection.coco_metric import METRICS, Rows, detection_rows, score_detections
-from tasks.detection.draw import draw_boxes, draw_detections, side_by_side, viewable
+from tasks.detection.draw import draw_boxes, draw_detections, save_picture, side_by_side, viewable
 from tasks.label_map import LabelMap
 from tasks.model import Model
 from tasks.progress import Reporter
@@ -121,7 +120,7 @@ class Evaluator:
                 truth = draw_boxes(picture, objects.boxes, objects.labels, classes)
                 drawn = draw_detections(picture, detections, classes, threshold=0.5)
                 sheet = side_by_side(truth, drawn, ("annotated", "predicted, score 0.5 and above"))
-                cv2.imwrite(str(folder / f"{data.file(index).stem}_{head}.jpg"), sheet[:, :, ::-1])
+                save_picture(folder / f"{data.file(index).stem}_{head}.jpg", sheet)
 
 
 def show_metrics(reporter: Reporter, metrics: Mapping[str, float]) -> None:

@@ -38,6 +38,11 @@ def load_initial_weights(
         told.append(_load_torchvision_detector(model, config.model.weights, labels))
     elif config.backbone.weights is not None:
         told.append(f"backbone weights: {load_weights(model.backbone, config.backbone.weights)}")
+    elif config.backbone.norm == "frozen_bn" or config.backbone.frozen_stages:
+        told.append(
+            "warning: the backbone starts from random weights but has frozen parts, which then never learn; give "
+            "--backbone.weights, or set --backbone.norm bn --backbone.frozen_stages 0"
+        )
     return told
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,7 +18,7 @@ from tasks.data.batches import collate
 from tasks.data.image_file import read_image
 from tasks.data.sample import Sample
 from tasks.detection.coco_metric import coco_results, detection_rows
-from tasks.detection.draw import draw_detections, viewable
+from tasks.detection.draw import draw_detections, save_picture, viewable
 from tasks.device import build_accelerator
 from tasks.model import build_model
 from tasks.progress import Reporter
@@ -70,7 +69,7 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
             rows = detection_rows([image_id], [detections], checkpoint.labels[head])
             results += [{**result, "file_name": str(file)} for result in coco_results(rows)]
             picture = draw_detections(picture, detections, checkpoint.labels[head], threshold)
-        cv2.imwrite(str(out / f"{file.stem}_{image_id:05d}.jpg"), picture[:, :, ::-1])
+        save_picture(out / f"{file.stem}_{image_id:05d}.jpg", picture)
     (out / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
     for line in unreadable:
         reporter.say(f"left out: {line}")

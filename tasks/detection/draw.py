@@ -1,6 +1,7 @@
 """Boxes drawn on images, for people to look at."""
 
 import colorsys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -84,3 +85,8 @@ def viewable(image: npt.NDArray[np.generic], low: float, white: float) -> Image:
     """Any stored image as (H, W, 3) uint8 for drawing: its range stretched to 0 .. 255, grey repeated."""
     scaled = np.clip((image.astype(np.float32) - low) * (255.0 / (white - low)), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(scaled, 3, axis=2) if scaled.shape[2] < 3 else scaled[:, :, :3])
+
+
+def save_picture(path: Path, image: Image) -> None:
+    """Write an RGB picture as JPEG. Raises OSError when the disk is full, which cv2's own writer keeps to itself."""
+    path.write_bytes(cv2.imencode(".jpg", image[:, :, ::-1])[1].tobytes())

@@ -1,0 +1,30 @@
+"""What the command line does beyond tyro's parsing."""
+
+import pytest
+
+from tasks.cli import _leave_out_foreign_options, _take_free_options
+from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig
+
+
+def test_options_of_a_plugin_are_taken_from_the_command_line() -> None:
+    config = Experiment(heads={"boxes": FasterRCNNConfig(), "mine": PluginHeadConfig(name="my_head")})
+    argv = ["x.py", "--backbone.options.width", "64", "--optimizer.lr", "1", "--heads.mine.options.kind=fast"]
+    assert _take_free_options([*argv, "--backbone.options.deep=true"], config) == ["x.py", "--optimizer.lr", "1"]
+    assert config.backbone.options == {"width": 64, "deep": True}
+    assert config.heads["mine"].model_dump()["options"] == {"kind": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [("torchvision/resnet50", "torchvision/resnet18"), ("timm/resnet50", None), ("r50.safetensors", None)],
+)
+def test_another_backbone_takes_its_own_weights(
+    weights: str, expected: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Experiment(backbone=BackboneConfig(name="resnet50", weights=weights, norm="frozen_bn"))
+    config = base.model_copy(deep=True)
+    config.backbone.name = "resnet18"
+    _leave_out_foreign_options(config, base, ["x.py", "--backbone.name", "resnet18"])
+    assert config.backbone.weights == expected
+    assert config.backbone.norm == "frozen_bn"
+    assert f"weights={weights}" in capsys.readouterr().out
