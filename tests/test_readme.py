@@ -49,3 +49,18 @@ def test_custom_backbone_keeps_the_contract() -> None:
     finally:
         del sys.modules["readme_example"]
         backbones._factories.pop("my_net", None)
+
+
+def test_reading_path_leads_to_backward() -> None:
+    paragraph = next(part for part in README.split("\n\n") if part.startswith("To follow `train`"))
+    files = [ROOT / name for name in re.findall(r"`([\w/]+\.py)`", paragraph)]
+    assert len(files) <= 12
+    assert files[0] == ROOT / "tools/train.py"
+    assert any(".backward(" in file.read_text(encoding="utf-8") for file in files)
+    for position, file in enumerate(files[1:], start=1):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        package = module.rpartition(".")[0]
+        # Networks and heads are built by name, through the package that registers them.
+        wanted = rf"(from|import) ({re.escape(module)}|{package if package in ('backbones', 'heads') else module})\b"
+        earlier = [before.read_text(encoding="utf-8") for before in files[:position]]
+        assert any(re.search(wanted, text) for text in earlier), f"{module} is not imported by what comes before it"
