@@ -44,6 +44,7 @@ class Checkpoint:
         labels: classes of each head.
         config: the resolved experiment.
         scaler: state of the fp16 gradient scaler, empty without one.
+        steps_per_epoch: what `step` was counted in.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Checkpoint:
     labels: dict[str, LabelMap]
     config: Experiment
     scaler: dict[str, Any]
+    steps_per_epoch: int
 
     @property
     def image(self) -> ImageSpec:
@@ -83,6 +85,7 @@ def save_checkpoint(
     labels: Mapping[str, LabelMap],
     config: Experiment,
     scaler: Mapping[str, Any],
+    steps_per_epoch: int,
 ) -> Path:
     """Write `root/step_<step>` so that a crash at any instant leaves either the whole folder or none.
 
@@ -99,6 +102,7 @@ def save_checkpoint(
         "labels": {head: classes.model_dump(mode="json") for head, classes in labels.items()},
         "config": config.model_dump(mode="json"),
         "scaler": dict(scaler),
+        "steps_per_epoch": steps_per_epoch,
     }
     try:
         shutil.rmtree(writing, ignore_errors=True)
@@ -149,7 +153,7 @@ def load_checkpoint(path: Path, *, prefer_best: bool) -> Checkpoint:
             raise UserError(f"{folder}: checkpoint format {state['format']}; this version reads {FORMAT}")
         labels = {head: LabelMap.model_validate(classes) for head, classes in state["labels"].items()}
         config = Experiment.model_validate(state["config"])
-        return Checkpoint(folder, int(state["step"]), labels, config, state["scaler"])
+        return Checkpoint(folder, int(state["step"]), labels, config, state["scaler"], int(state["steps_per_epoch"]))
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder / 'state.json'}: damaged ({reason}); use another checkpoint") from None

@@ -14,6 +14,7 @@ from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import broadcast_object_list
 from torch import Tensor, distributed, nn
 
+from backbones.errors import UserError
 from tasks.checkpoint import (
     Checkpoint,
     load_weights_strictly,
@@ -54,7 +55,7 @@ class Runner:
         checkpoint: where to go on from; None starts at step 0.
 
     Raises:
-        UserError: the checkpoint is of another architecture, or damaged.
+        UserError: the checkpoint is of another architecture or another amount of data, or damaged.
     """
 
     def __init__(
@@ -76,6 +77,11 @@ class Runner:
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.bare.named_parameters()}
         self.step = 0
         if checkpoint is not None:
+            if checkpoint.steps_per_epoch != loader.steps_per_epoch:
+                raise UserError(
+                    f"{checkpoint.folder}: an epoch had {checkpoint.steps_per_epoch} steps; data and batch size now make "
+                    f"it {loader.steps_per_epoch}; resume with what it had, or start anew from it with --init"
+                )
             self.step = checkpoint.step
             load_weights_strictly(self.bare, checkpoint.tensors("model"), checkpoint.folder)
             restore_optimizer(optimizer, self.names, checkpoint.tensors("optimizer"))
@@ -246,7 +252,9 @@ class Runner:
                 tensors["ema"] = self.ema.tensors
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
             root = self.folder.checkpoints
-            self.checkpoint = save_checkpoint(root, self.step, tensors, self.labels, self.config, scaler)
+            self.checkpoint = save_checkpoint(
+                root, self.step, tensors, self.labels, self.config, scaler, self.loader.steps_per_epoch
+            )
             prune_checkpoints(root, self.config.runner.keep_last)
         self.saved_at = time.monotonic()
 

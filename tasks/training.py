@@ -117,12 +117,6 @@ def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, la
         raise UserError(f"--resume {run}: is a checkpoint; give its run folder, or start a new run from it with --init")
     require_same_labels(checkpoint, labels)
     require_same_image(checkpoint, config)
-    images, asked = checkpoint.config.data.batch_size, config.data.batch_size
-    if images != asked:
-        raise UserError(
-            f"data.batch_size is {asked}, but {run} counts its steps in batches of {images}; keep that, or start a new "
-            "run from it with --init"
-        )
     before, now = checkpoint.config.optimizer.name, config.optimizer.name
     if before != now:
         raise UserError(

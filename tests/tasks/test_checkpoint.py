@@ -33,7 +33,7 @@ LABELS = {"boxes": LabelMap(ids=(3, 7), names=("a", "b"))}
 
 def save(root: Path, step: int) -> Path:
     tensors = {part: {"weight": torch.full((64, 64), float(step))} for part in ("model", "optimizer")}
-    return save_checkpoint(root, step, tensors, LABELS, Experiment(name="test"), {})
+    return save_checkpoint(root, step, tensors, LABELS, Experiment(name="test"), {}, 10)
 
 
 def assert_usable(run: Path, steps: set[int]) -> None:
@@ -171,7 +171,7 @@ from tasks.config import Experiment
 
 def save(step, megabytes):
     tensors = {"model": {"weight": torch.ones(megabytes, 2**18)}}
-    save_checkpoint(Path(sys.argv[1]) / "checkpoints", step, tensors, {}, Experiment(), {})
+    save_checkpoint(Path(sys.argv[1]) / "checkpoints", step, tensors, {}, Experiment(), {}, 10)
 
 def command(argv):
     save(1, 3)
@@ -272,7 +272,7 @@ def test_optimizer_goes_on_bit_for_bit(name: str) -> None:
 def test_tied_weights_and_other_layouts(tmp_path: Path) -> None:
     weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
     parts = {"model": {"a": weight, "b": weight, "c": weight[1:, :1]}}
-    folder = save_checkpoint(tmp_path / "checkpoints", 1, parts, LABELS, Experiment(), {})
+    folder = save_checkpoint(tmp_path / "checkpoints", 1, parts, LABELS, Experiment(), {}, 10)
     loaded = load_checkpoint(folder, prefer_best=False).tensors("model")
     assert all(torch.equal(loaded[name], parts["model"][name]) for name in "abc")
 
