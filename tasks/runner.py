@@ -79,8 +79,8 @@ class Runner:
         if checkpoint is not None:
             if checkpoint.steps_per_epoch != loader.steps_per_epoch:
                 raise UserError(
-                    f"{checkpoint.folder}: an epoch had {checkpoint.steps_per_epoch} steps; data and batch size now make "
-                    f"it {loader.steps_per_epoch}; resume with what it had, or start anew from it with --init"
+                    f"{checkpoint.folder}: an epoch had {checkpoint.steps_per_epoch} steps; data and batch size make "
+                    f"it {loader.steps_per_epoch} now; resume with what it had, or start anew from it with --init"
                 )
             self.step = checkpoint.step
             load_weights_strictly(self.bare, checkpoint.tensors("model"), checkpoint.folder)
