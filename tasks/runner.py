@@ -72,7 +72,7 @@ class Runner:
     ) -> None:
         self.config, self.labels, self.loader, self.evaluator = config, labels, loader, evaluator
         self.folder, self.accelerator, self.reporter = folder, accelerator, reporter
-        self.bare = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bare = model.to(accelerator.device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(self.bare, config.optimizer)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.bare.named_parameters()}
         self.step = 0
