@@ -31,10 +31,6 @@ class LabelMap(BaseModel):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def index(self, raw_id: int) -> int:
-        """Class index 0 .. K-1 of a raw id. Raises ValueError for an unknown id."""
-        return self.ids.index(raw_id)
-
     def __str__(self) -> str:
         shown = [f"{raw}={name}" for raw, name in zip(self.ids, self.names, strict=True)]
         return ", ".join(shown if len(shown) <= 10 else [*shown[:8], f"... {len(shown)} in all"])
