@@ -1,15 +1,36 @@
 """Feature maps in, losses or predictions out. `from heads import Head, register_head`."""
 
-from heads.contract import BoxTargets, Detections, Head, ImageSizes, Prediction, Targets, heads, register_head
+from heads.contract import (
+    IGNORED,
+    BoxTargets,
+    Detections,
+    Head,
+    ImageLabels,
+    ImageSizes,
+    LabelTargets,
+    MaskTargets,
+    Prediction,
+    ScoringHead,
+    SemanticMasks,
+    Targets,
+    heads,
+    register_head,
+)
 from heads.faster_rcnn import FasterRCNN
 
 __all__ = [
+    "IGNORED",
     "BoxTargets",
     "Detections",
     "FasterRCNN",
     "Head",
+    "ImageLabels",
     "ImageSizes",
+    "LabelTargets",
+    "MaskTargets",
     "Prediction",
+    "ScoringHead",
+    "SemanticMasks",
     "Targets",
     "heads",
     "register_head",

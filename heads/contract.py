@@ -4,9 +4,9 @@ Shapes: B images, C channels, H W pixels, N boxes, K classes, A anchors.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,43 @@ class BoxTargets:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelTargets:
+    """What is known about each image as a whole.
+
+    Attributes:
+        values: (B, K) float32. Classes: the share of each one, a single 1 in a row for a plain label, several shares
+            that add up to 1 where images were mixed, any number of 1s for multi-label data. Regression: the numbers.
+        annotated: (B,) bool; False adds nothing to a loss.
+    """
+
+    values: Tensor
+    annotated: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "LabelTargets":
+        move = (getattr(self, name).to(device, non_blocking=non_blocking) for name in self.__slots__)
+        return LabelTargets(*move)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTargets:
+    """The class of every pixel of a batch.
+
+    Attributes:
+        masks: (B, P, H, W) uint8 in pixels of the padded batch. One plane (P = 1): 0 is background, k + 1 is class k.
+            A plane for each class (P = K), where classes may overlap: 1 inside, 0 outside. `IGNORED` where nobody
+            knows, and in the padding.
+        annotated: (B,) bool; False adds nothing to a loss.
+    """
+
+    masks: Tensor
+    annotated: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "MaskTargets":
+        move = (getattr(self, name).to(device, non_blocking=non_blocking) for name in self.__slots__)
+        return MaskTargets(*move)
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
     """Everything a head may learn from; a head reads its own part and ignores the rest.
 
@@ -67,14 +104,19 @@ class Targets:
         seeds: (B,) int64, the key of each image's random draws in this epoch. A head that samples derives its draws
             from these alone, so that they depend neither on the batch, the process, nor on what ran before.
         boxes: for detection heads.
+        labels: for classification and regression heads.
+        masks: for semantic segmentation heads.
     """
 
     seeds: Tensor
     boxes: BoxTargets | None = None
+    labels: LabelTargets | None = None
+    masks: MaskTargets | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Targets":
-        boxes = self.boxes.to(device, non_blocking) if self.boxes is not None else None
-        return Targets(self.seeds.to(device, non_blocking=non_blocking), boxes)
+        kinds = (self.boxes, self.labels, self.masks)
+        moved = (kind.to(device, non_blocking) if kind is not None else None for kind in kinds)
+        return Targets(self.seeds.to(device, non_blocking=non_blocking), *moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +134,33 @@ class Detections:
     labels: Tensor
 
 
-Prediction = Detections
+@dataclass(frozen=True, slots=True)
+class ImageLabels:
+    """What was predicted of one image as a whole.
+
+    Attributes:
+        scores: (K,) float32: the probability of each class, or the numbers of a regression.
+    """
+
+    scores: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticMasks:
+    """The class of every pixel of one image.
+
+    Attributes:
+        masks: (P, H, W) uint8 in pixels of the original image, planes as in `MaskTargets`; never `IGNORED`.
+    """
+
+    masks: Tensor
+
+
+Prediction = Detections | ImageLabels | SemanticMasks
+
+
+Reads = Literal["boxes", "labels", "masks"]
+IGNORED = 255  # a pixel of a mask that takes no part in a loss or metric
 
 
 class Head(nn.Module, ABC):
@@ -102,18 +170,39 @@ class Head(nn.Module, ABC):
     `UserError` when a level or stride it needs is missing.
 
     Attributes:
-        reads: the part of `Targets` it learns from: "boxes".
+        reads: the part of `Targets` it learns from: the field's name.
     """
 
-    reads: ClassVar[str]
+    reads: ClassVar[Reads]
 
     @abstractmethod
     def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:
         """Named scalar losses, always all of them; an image without targets of this head's kind adds zero."""
 
     @abstractmethod
-    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> list[Prediction]:
+    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """One prediction an image, in pixels of the original image."""
+
+
+class ScoringHead(Head):
+    """A head whose predictions are decided from an array of scores.
+
+    Scores of the same image can be averaged: over overlapping windows, over mirrored and scaled copies, over the
+    models of an ensemble.
+    """
+
+    @abstractmethod
+    def scores(self, features: dict[str, Tensor], images: ImageSizes) -> Tensor:
+        """Probabilities, or numbers of a regression: (B, K) of images, or (B, S, H, W) of the pixels of the padded
+        batch, S channels as the head defines them; float32.
+        """
+
+    @abstractmethod
+    def decide(self, scores: Tensor, images: ImageSizes) -> Sequence[Prediction]:
+        """One prediction an image from `scores`, in pixels of the original image."""
+
+    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
+        return self.decide(self.scores(features, images), images)
 
 
 def require_levels(head: str, features: Mapping[str, FeatureSpec], needed: tuple[str, ...]) -> None:

@@ -3,22 +3,51 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
+from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
+from tasks.head_config import (
+    ClassificationConfig,
+    DeepLabV3Config,
+    DeepLabV3PlusConfig,
+    FasterRCNNConfig,
+    HeadConfig,
+    PluginHeadConfig,
+    PSPNetConfig,
+    SegmentationConfig,
+    SegmentationFPNConfig,
+    UNetConfig,
+    UNetPlusPlusConfig,
+)
 from tasks.image_spec import ImageSpec
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A group of fields: unknown names are refused, assignments are checked."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+__all__ = [
+    "AugmentConfig",
+    "BackboneConfig",
+    "ClassificationConfig",
+    "ColumnsConfig",
+    "DataConfig",
+    "DeepLabV3Config",
+    "DeepLabV3PlusConfig",
+    "Experiment",
+    "FasterRCNNConfig",
+    "HeadConfig",
+    "InferenceConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PSPNetConfig",
+    "PluginHeadConfig",
+    "RunnerConfig",
+    "ScheduleConfig",
+    "Section",
+    "SegmentationConfig",
+    "SegmentationFPNConfig",
+    "SliceAxis",
+    "UNetConfig",
+    "UNetPlusPlusConfig",
+]
 
 
 class BackboneConfig(Section):
@@ -47,95 +76,11 @@ class BackboneConfig(Section):
         return {**fields, **self.options}
 
 
-class FasterRCNNConfig(Section):
-    """Faster R-CNN with FPN; the fields are the keywords of `heads.faster_rcnn.FasterRCNN`, and explained there."""
-
-    name: Literal["faster_rcnn"] = "faster_rcnn"
-    fpn_channels: Count = 256
-    extra_level: Literal["pool", "c5", "p5"] = "pool"
-    anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
-    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
-    rpn_pre_nms: Count = 2000
-    rpn_post_nms: Count = 2000
-    rpn_pre_nms_test: Count = 1000
-    rpn_post_nms_test: Count = 1000
-    rpn_nms_iou: Share = 0.7
-    rpn_positive_iou: Share = 0.7
-    rpn_negative_iou: Share = 0.3
-    rpn_samples: Count = 256
-    rpn_positive_fraction: Share = 0.5
-    roi_samples: Count = 512
-    roi_positive_fraction: Share = 0.25
-    roi_positive_iou: Share = 0.5
-    roi_size: Count = 7
-    roi_sampling_ratio: Count = 2
-    box_head_channels: Count = 1024
-    box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
-    box_loss_weight: NotNegative = 1.0
-    class_agnostic: bool = False
-    score_threshold: Share = 0.05
-    nms_iou: Share = 0.5
-    detections_per_image: Count = 100
-
-
-class PluginHeadConfig(Section):
-    """A head registered outside this repository: its name and the keywords of its factory."""
-
-    name: str
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-HeadConfig = FasterRCNNConfig | PluginHeadConfig
-
-
 class ModelConfig(Section):
     """The whole network."""
 
     weights: Path | None = None
     """A state dict of a whole detector in torchvision's key layout, .safetensors or .pth."""
-
-
-class AugmentConfig(Section):
-    """Random changes to training images; validation images are only resized."""
-
-    horizontal_flip: Share = 0.5
-    """Probability."""
-    vertical_flip: Share = 0.0
-    """Probability."""
-    colour: Share = 0.0
-    """Strength of random brightness, contrast and saturation, 0 to 1; 0 is none."""
-    scale_jitter: tuple[Positive, Positive] | None = None
-    """Range of a further random factor on the size, e.g. (0.5, 2.0)."""
-    crop: tuple[Count, Count] | None = None
-    """Height and width in pixels of a random crop, taken after resizing."""
-
-
-class DataConfig(Section):
-    """Where images and annotations lie and how they become batches."""
-
-    root: Path | None = None
-    """Folder with COCO json or Pascal VOC data."""
-    format: Literal["auto", "coco", "voc", "cells"] | str = "auto"
-    """A registered reader; `auto` looks at the folder, `cells` is the generated sample."""
-    train: str | None = None
-    """Name of the training split; None finds it."""
-    val: str | None = None
-    """Name of the validation split; None finds it, or splits the training data."""
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the training images held out when there is no validation split."""
-    group_by: str | None = None
-    """Regular expression on the file name; images with an equal first group stay on one side of a made split."""
-    short_side: Annotated[tuple[Count, ...], Field(min_length=1)] = (800,)
-    """Short side of the resized image in pixels; several: training draws one an image, validation takes the last."""
-    long_side: Count = 1333
-    """The long side does not grow beyond this."""
-    exif: Literal["auto", "apply", "ignore"] = "auto"
-    """EXIF orientation: `auto` turns an image when its annotated size says the annotator saw it turned."""
-    batch_size: Count = 16
-    """Images an optimizer step, over all processes and accumulated passes."""
-    workers: Natural = 2
-    """Loader processes of each training process; the result does not depend on it."""
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
 
 class OptimizerConfig(Section):
@@ -154,6 +99,8 @@ class OptimizerConfig(Section):
     """Weight of the sum of absolute weights in the loss; not on norms and biases."""
     backbone_lr_factor: NotNegative = 1.0
     """The backbone learns at lr times this."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each stage of the backbone learns at this times the rate of the one after it."""
     clip_grad_norm: Positive | None = None
     """Largest norm of all gradients together."""
 
@@ -172,6 +119,34 @@ class ScheduleConfig(Section):
     """Where cosine and polynomial end, as a share of the rate."""
     warmup_steps: Natural = 500
     """Optimizer steps over which the rate rises linearly from near zero."""
+    freeze_backbone_epochs: Natural = 0
+    """Epochs at the beginning in which only the heads learn; the backbone's norms are in evaluation mode."""
+
+
+class InferenceConfig(Section):
+    """How predictions are made, in evaluation and by `tools/predict.py`, for heads that give scores (not boxes)."""
+
+    window: tuple[Count, Count] | None = None
+    """Height and width in pixels of sliding windows over the resized image; None: the whole image at once."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of a window that the next one covers again."""
+    blend: Literal["gaussian", "constant"] = "gaussian"
+    """How overlapping windows are weighted: by the distance from their centre, or alike."""
+    mirror: tuple[Literal["horizontal", "vertical"], ...] = ()
+    """Test-time augmentation: average over the image and its mirror images, both at once included."""
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    """Test-time augmentation: average over these factors on the size."""
+
+
+class MetricsConfig(Section):
+    """What the metrics leave to choose."""
+
+    surface_tolerance: NotNegative = 1.0
+    """Surface Dice counts contours that are at most this far apart, in mm where the spacing is known, else pixels."""
+    froc_rates: tuple[Positive, ...] = ()
+    """Boxes: report the sensitivity at these numbers of false positives an image, such as 0.125 0.25 0.5 1 2 4 8."""
+    froc_iou: Share = 0.5
+    """A box finds an annotated one at this IoU, in FROC."""
 
 
 class RunnerConfig(Section):
@@ -220,4 +195,6 @@ class Experiment(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    inference: InferenceConfig = Field(default_factory=InferenceConfig)
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
     runner: RunnerConfig = Field(default_factory=RunnerConfig)

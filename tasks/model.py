@@ -1,6 +1,6 @@
 """One backbone, one or several heads, one pass through the backbone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class Model(nn.Module):
             }
         return losses
 
-    def predict(self, batch: Batch) -> dict[str, list[Prediction]]:
+    def predict(self, batch: Batch) -> dict[str, Sequence[Prediction]]:
         """Predictions of every head by its name, one an image, in pixels of the original images."""
         features = self.features(batch)
         return {name: head.predict(features, batch.sizes) for name, head in self._heads()}

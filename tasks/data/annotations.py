@@ -15,8 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tasks.config import SliceAxis
+from tasks.data.image_file import Exif, Pixels, fit_pixels, read_image
+from tasks.data.mask_files import MaskFiles
+from tasks.data.names import Names
 from tasks.data.report import ReadReport
 from tasks.data.segments import Segments, gather_ragged
+from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 
 
@@ -46,8 +51,7 @@ class Annotations:
         root: folder that file names are relative to.
         label_map: classes.
         report: what the reader found.
-        names: uint8, the UTF-8 bytes of all file names, one after another.
-        name_ends: (I + 1,) int64, where each name begins and ends.
+        names: I file names relative to the root; the frames of one file share its name.
         image_ids: (I,) int64, the data set's own.
         sizes: (I, 2) int32, height and width; 0 0 where the annotations do not say.
         offsets: (I + 1,) int64, where the objects of each image begin and end.
@@ -56,14 +60,21 @@ class Annotations:
         crowd: (N,) bool.
         areas: (N,) float64, square pixels, as annotated, else those of the box.
         segments: outlines of the objects, or None when they were not read.
+        image_labels: what is known of whole images: (I,) int64, 0 .. K-1, of plain and ordinal classes, -1 if unknown;
+            (I, K) uint8 of 0 and 1 of multi-label data; (I, K) float32 of regression, NaN if unknown.
+        mask_files: where the class of every pixel is drawn.
+        frames: (I,) int32, which frame or slice of its file an image is; None where every file is one image.
+        slice_axis: of the slices of a volume.
+        pixels: (I, H, W, C) the images themselves, where they are rows of an array and not files.
+        groups: what must stay on one side of a split, such as the patient, of each image; None: nothing is known.
+        weights: (I,) float32, how often to draw each image in comparison; None: alike.
     """
 
     split: str
     root: Path
     label_map: LabelMap
     report: ReadReport
-    names: Tensor
-    name_ends: Tensor
+    names: Names
     image_ids: Tensor
     sizes: Tensor
     offsets: Tensor
@@ -72,18 +83,44 @@ class Annotations:
     crowd: Tensor
     areas: Tensor
     segments: Segments | None = None
+    image_labels: Tensor | None = None
+    mask_files: MaskFiles | None = None
+    frames: Tensor | None = None
+    slice_axis: SliceAxis = "axial"
+    pixels: Tensor | None = None
+    groups: Names | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def name(self, index: int) -> str:
         """File name of an image, relative to the root."""
-        start, end = self.name_ends[index : index + 2].tolist()
-        return bytes(self.names[start:end].numpy()).decode()
+        return self.names[index]
 
     def file(self, index: int) -> Path:
         """Path of an image."""
         return self.root / self.name(index)
+
+    def frame(self, index: int) -> int:
+        """Which frame or slice of its file an image is."""
+        return 0 if self.frames is None else int(self.frames[index])
+
+    def describe(self, index: int) -> str:
+        """Path of an image, with its frame or row where the file holds several."""
+        several = self.frames is not None or self.pixels is not None
+        number = self.frame(index) if self.frames is not None else self.image_id(index)
+        return f"{self.file(index)}[{number}]" if several else str(self.file(index))
+
+    def image(self, index: int, spec: ImageSpec, exif: Exif = "auto") -> Pixels:
+        """(H, W, C) stored pixels of an image, as `read_image` gives them.
+
+        Raises:
+            UserError: the image cannot be used.
+        """
+        if self.pixels is not None:
+            return fit_pixels(self.file(index), self.pixels[index].numpy().copy(), spec)
+        return read_image(self.file(index), spec, self.size(index), exif, self.frame(index), self.slice_axis)
 
     def image_id(self, index: int) -> int:
         """The data set's own id of an image."""
@@ -128,7 +165,6 @@ class Annotations:
     def select(self, indices: Sequence[int] | npt.NDArray[np.int64], split: str) -> "Annotations":
         """The split made of these images, in this order."""
         chosen = np.asarray(indices, np.int64)
-        name_ends, letters = gather_ragged(self.name_ends.numpy(), chosen)
         offsets, rows = gather_ragged(self.offsets.numpy(), chosen)
         counts = np.diff(offsets)
         report = ReadReport(
@@ -142,8 +178,7 @@ class Annotations:
             self,
             split=split,
             report=report,
-            names=self.names[letters],
-            name_ends=torch.from_numpy(name_ends),
+            names=self.names.select(chosen),
             offsets=torch.from_numpy(offsets),
             segments=None if self.segments is None else self.segments.select(rows),
             image_ids=self.image_ids[chosen],
@@ -152,6 +187,12 @@ class Annotations:
             labels=self.labels[rows],
             crowd=self.crowd[rows],
             areas=self.areas[rows],
+            mask_files=None if self.mask_files is None else self.mask_files.select(chosen),
+            groups=None if self.groups is None else self.groups.select(chosen),
+            image_labels=_rows(self.image_labels, chosen),
+            frames=_rows(self.frames, chosen),
+            pixels=_rows(self.pixels, chosen),
+            weights=_rows(self.weights, chosen),
         )
 
     def to_coco(self) -> dict[str, Any]:
@@ -185,8 +226,8 @@ class Annotations:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays together."""
-        own = sum(value.nbytes for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor))
-        return own + (0 if self.segments is None else self.segments.nbytes)
+        kinds = (Tensor, Names, Segments, MaskFiles)
+        return sum(value.nbytes for f in fields(self) if isinstance(value := getattr(self, f.name), kinds))
 
 
 def pack(
@@ -213,7 +254,6 @@ def pack(
     """
     order = np.argsort(image_of, kind="stable")
     counts = np.bincount(image_of, minlength=len(names)) if len(image_of) else np.zeros(len(names), np.int64)
-    encoded = [name.encode() for name in names]
     report.images, report.boxes = len(names), len(order)
     report.crowd, report.without_boxes = int(crowd.sum()), int((counts == 0).sum())
     return Annotations(
@@ -221,8 +261,7 @@ def pack(
         root=root,
         label_map=label_map,
         report=report,
-        names=torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy()),
-        name_ends=torch.from_numpy(_ends([len(name) for name in encoded])),
+        names=Names.pack(names),
         image_ids=torch.from_numpy(np.asarray(image_ids, np.int64)),
         sizes=torch.from_numpy(np.asarray(sizes, np.int32).reshape(-1, 2)),
         offsets=torch.from_numpy(_ends(counts)),
@@ -232,6 +271,45 @@ def pack(
         areas=torch.from_numpy(areas[order]),
         segments=None if segments is None else segments.select(order),
     )
+
+
+def pack_images(
+    *,
+    split: str,
+    root: Path,
+    label_map: LabelMap,
+    report: ReadReport,
+    names: Sequence[str],
+    image_ids: Sequence[int] | None = None,
+    **others: Any,
+) -> Annotations:
+    """Build `Annotations` of images that have no objects: of labels of images, or of masks.
+
+    Args:
+        image_ids: 1, 2, ... if None.
+        others: the optional fields of `Annotations`.
+    """
+    count = len(names)
+    report.images = report.without_boxes = count
+    return Annotations(
+        split=split,
+        root=root,
+        label_map=label_map,
+        report=report,
+        names=Names.pack(names),
+        image_ids=torch.arange(1, count + 1) if image_ids is None else torch.tensor(image_ids, dtype=torch.int64),
+        sizes=torch.zeros(count, 2, dtype=torch.int32),
+        offsets=torch.zeros(count + 1, dtype=torch.int64),
+        boxes=torch.zeros(0, 4, dtype=torch.float64),
+        labels=torch.zeros(0, dtype=torch.int32),
+        crowd=torch.zeros(0, dtype=torch.bool),
+        areas=torch.zeros(0, dtype=torch.float64),
+        **others,
+    )
+
+
+def _rows(array: Tensor | None, chosen: npt.NDArray[np.int64]) -> Tensor | None:
+    return None if array is None else array[torch.from_numpy(chosen)]
 
 
 def _ends(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -7,7 +7,6 @@ which is imported only when they are asked for (it takes two seconds).
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tasks.config import AugmentConfig
+from tasks.config import AugmentConfig, DataConfig
 from tasks.data.image_file import Pixels
+from tasks.image_spec import ImageSpec
 
 
 @dataclass(slots=True)
@@ -27,18 +27,20 @@ class Annotated:
         image: (H, W, C) uint8 or uint16.
         boxes: (N, 4) float64, x1 y1 x2 y2.
         rows: (N,) int64, which annotated object each box is, so that labels and the like can be picked out.
-        masks: (N, H, W) uint8 of 0 and 1, or None.
+        outlines: (N, H, W) uint8 of 0 and 1, or None.
+        masks: (H, W, P) uint8 as in `heads.contract.MaskTargets`, or None.
     """
 
     image: Pixels
     boxes: npt.NDArray[np.float64]
     rows: npt.NDArray[np.int64]
+    outlines: npt.NDArray[np.uint8] | None = None
     masks: npt.NDArray[np.uint8] | None = None
 
     def keep(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
         """Leave only these objects."""
         self.boxes, self.rows = self.boxes[chosen], self.rows[chosen]
-        self.masks = None if self.masks is None else self.masks[chosen]
+        self.outlines = None if self.outlines is None else self.outlines[chosen]
 
 
 def resized_size(size: tuple[int, int], short_side: float, long_side: float) -> tuple[int, int]:
@@ -51,18 +53,20 @@ def resized_size(size: tuple[int, int], short_side: float, long_side: float) -> 
 
 
 def resize(item: Annotated, size: tuple[int, int]) -> None:
-    """Resize to (height, width): bilinear without antialiasing, masks by the nearest pixel (torchvision's rule)."""
+    """Resize to (height, width): bilinear without antialiasing, outlines by the nearest pixel (torchvision's rule)."""
     height, width = item.image.shape[:2]
     if (height, width) == size:
         return
     factors = np.array([size[1] / width, size[0] / height] * 2)
     item.image = _with_channels(cv2.resize(item.image, size[::-1], interpolation=cv2.INTER_LINEAR))
     item.boxes = item.boxes * factors
-    if item.masks is not None:
-        masks = np.zeros((len(item.masks), *size), np.uint8)
-        for small, large in zip(item.masks, masks, strict=True):
+    if item.outlines is not None:
+        outlines = np.zeros((len(item.outlines), *size), np.uint8)
+        for small, large in zip(item.outlines, outlines, strict=True):
             cv2.resize(small, size[::-1], dst=large, interpolation=cv2.INTER_NEAREST)
-        item.masks = masks
+        item.outlines = outlines
+    if item.masks is not None:
+        item.masks = _with_channels(cv2.resize(item.masks, size[::-1], interpolation=cv2.INTER_NEAREST))
 
 
 def flip(item: Annotated, horizontal: bool, vertical: bool) -> None:
@@ -73,7 +77,9 @@ def flip(item: Annotated, horizontal: bool, vertical: bool) -> None:
         return
     item.image = np.flip(item.image, axes)
     if item.masks is not None:
-        item.masks = np.flip(item.masks, tuple(axis + 1 for axis in axes))
+        item.masks = np.flip(item.masks, axes)
+    if item.outlines is not None:
+        item.outlines = np.flip(item.outlines, tuple(axis + 1 for axis in axes))
     x1, y1, x2, y2 = item.boxes.T
     if horizontal:
         x1, x2 = width - x2, width - x1
@@ -87,35 +93,37 @@ def clip(item: Annotated) -> None:
     height, width = item.image.shape[:2]
     item.boxes = item.boxes.clip(0, [width, height, width, height])
     visible = np.asarray((item.boxes[:, 2:] > item.boxes[:, :2]).all(axis=1))
-    if item.masks is not None:
-        visible &= item.masks.any(axis=(1, 2))
+    if item.outlines is not None:
+        visible &= item.outlines.any(axis=(1, 2))
     if not visible.all():
         item.keep(visible)
+
+
+def fit_for_evaluation(item: Annotated, config: DataConfig) -> None:
+    """Resize, and cut out the middle where the config says so, without anything random."""
+    resize(item, config.size or resized_size(_size(item.image), config.short_side[-1], config.long_side))
 
 
 class Augmentation:
     """The random changes of one config.
 
     Args:
-        config: which ones, how strong.
-        short_sides: one is drawn an image.
-        long_side: largest long side.
+        config: which ones, how strong, and the size.
+        spec: of the images.
     """
 
-    def __init__(self, config: AugmentConfig, short_sides: Sequence[int], long_side: int) -> None:
-        self.config = config
-        self.short_sides = short_sides
-        self.long_side = long_side
+    def __init__(self, config: DataConfig, spec: ImageSpec) -> None:
+        self.data, self.config, self.spec = config, config.augment, spec
         self._pipeline: Any = None  # built in the process that uses it
 
     def __call__(self, item: Annotated, seed: int) -> None:
         """Resize, crop, recolour and flip in place; the draws depend on `seed` alone."""
         config, random = self.config, np.random.default_rng(seed)
         # All are drawn whatever the config, so that switching one on does not change the others.
-        short = self.short_sides[int(random.integers(len(self.short_sides)))]
+        short = self.data.short_side[int(random.integers(len(self.data.short_side)))]
         jitter = random.uniform(*(config.scale_jitter or (1.0, 1.0)))
         horizontal, vertical = random.random(2) < (config.horizontal_flip, config.vertical_flip)
-        height, width = resized_size(_size(item.image), short, self.long_side)
+        height, width = self.data.size or resized_size(_size(item.image), short, self.data.long_side)
         resize(item, (max(round(height * jitter), 1), max(round(width * jitter), 1)))
         if config.crop or config.colour:
             self._run_pipeline(item, int(random.integers(2**32)))
@@ -131,13 +139,13 @@ class Augmentation:
         if self.config.crop:
             clip(item)
             targets |= {"bboxes": item.boxes, "rows": np.arange(len(item.boxes))}
-            if item.masks is not None and len(item.masks):
-                targets["masks"] = item.masks
+            if item.outlines is not None and len(item.outlines):
+                targets["masks"] = item.outlines
         out = self._pipeline(**targets)
         item.image = _with_channels(np.round(out["image"] * 65535).astype(np.uint16) if deep else out["image"])
         if self.config.crop:
-            if item.masks is not None:
-                item.masks = np.asarray(out.get("masks", np.zeros((0, *_size(item.image)), np.uint8)))
+            if item.outlines is not None:
+                item.outlines = np.asarray(out.get("masks", np.zeros((0, *_size(item.image)), np.uint8)))
             item.keep(np.asarray(out["rows"], np.int64))
             item.boxes = np.asarray(out["bboxes"], np.float64).reshape(-1, 4)
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from backbones.errors import UserError
-from heads.contract import BoxTargets, ImageSizes, Targets
+from heads.contract import IGNORED, BoxTargets, ImageSizes, LabelTargets, MaskTargets, Targets
 from tasks.data.sample import Batch, Sample, SampleKey
 from tasks.seeding import derive_seed
 
@@ -118,13 +118,36 @@ def collate(samples: Sequence[Sample], divisor: int) -> Batch:
         labels[row, :n] = torch.from_numpy(sample.labels)
         crowd[row, :n] = torch.from_numpy(sample.crowd)
     original = torch.tensor([sample.original_size for sample in samples])
+    annotated = torch.ones(len(samples), dtype=torch.bool)
     return Batch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2),  # channels-last in memory as it is
         sizes=ImageSizes((height, width), torch.from_numpy(sizes), original),
         targets=Targets(
             torch.tensor([sample.seed for sample in samples]),
-            BoxTargets(boxes, labels, crowd, torch.ones(len(samples), dtype=torch.bool)),
+            BoxTargets(boxes, labels, crowd, annotated),
+            _label_targets(samples),
+            _mask_targets(samples, (height, width)),
         ),
         image_ids=tuple(sample.image_id for sample in samples),
         files=tuple(sample.file for sample in samples),
     )
+
+
+def _label_targets(samples: Sequence[Sample]) -> LabelTargets | None:
+    rows = [sample.image_labels for sample in samples if sample.image_labels is not None]
+    if len(rows) < len(samples):
+        return None
+    values = torch.zeros(len(rows), max(map(len, rows)))
+    for value, row in zip(values, rows, strict=True):
+        value[: len(row)] = torch.from_numpy(row)
+    return LabelTargets(values, torch.tensor([len(row) > 0 for row in rows]))
+
+
+def _mask_targets(samples: Sequence[Sample], size: tuple[int, int]) -> MaskTargets | None:
+    drawn = [sample.masks for sample in samples if sample.masks is not None]
+    if len(drawn) < len(samples):
+        return None
+    masks = torch.full((len(drawn), drawn[0].shape[2], *size), IGNORED, dtype=torch.uint8)
+    for mask, own in zip(masks, drawn, strict=True):
+        mask[:, : own.shape[0], : own.shape[1]] = torch.from_numpy(np.ascontiguousarray(own)).permute(2, 0, 1)
+    return MaskTargets(masks, torch.ones(len(drawn), dtype=torch.bool))

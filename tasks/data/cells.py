@@ -18,8 +18,10 @@ import numpy.typing as npt
 from hotcoco import mask as coco_mask
 
 from backbones.errors import UserError
+from tasks.config import DataConfig
 from tasks.data.coco import CocoFolder
 from tasks.data.readers import register_reader
+from tasks.data.wanted import LabelKind
 from tasks.seeding import derive_seed
 
 VERSION = 1  # raise it when the pictures change, so that an old cache is not taken for the new set
@@ -37,8 +39,10 @@ class CellsFolder(CocoFolder):
         root: folder to write them under; None is the cache (`POLYHEAD_CACHE`, else `~/.cache/polyhead`).
     """
 
-    def __init__(self, root: Path | None = None) -> None:
-        super().__init__(write_cells(root))
+    def __init__(
+        self, root: Path | None = None, options: DataConfig | None = None, labels: LabelKind = "single"
+    ) -> None:
+        super().__init__(write_cells(root), options, labels)
 
 
 def write_cells(under: Path | None = None, *, seed: int = 0, train: int = 240, val: int = 60, size: int = 128) -> Path:

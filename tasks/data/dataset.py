@@ -1,14 +1,18 @@
 """Annotated images as samples: read, resize, augment."""
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.augment import Annotated, Augmentation, clip, resize, resized_size
-from tasks.data.image_file import read_image
+from tasks.data.augment import Annotated, Augmentation, clip, fit_for_evaluation
 from tasks.data.sample import Sample, SampleKey
+from tasks.data.semantic import semantic_masks
+from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 from tasks.seeding import derive_seed
+
+Floats = npt.NDArray[np.float32]
 
 
 class Dataset:
@@ -20,7 +24,7 @@ class Dataset:
         spec: channels and bit depth.
         seed: of all random changes.
         training: change images at random; otherwise they are only resized, to the last of the short sides.
-        masks: give samples their instance masks (the split must have been read with them).
+        wanted: the targets that samples bring (the split must have been read with them).
     """
 
     def __init__(
@@ -31,11 +35,11 @@ class Dataset:
         *,
         seed: int = 0,
         training: bool,
-        masks: bool = False,
+        wanted: Wanted | None = None,
     ) -> None:
         self.annotations, self.config, self.spec = annotations, config, spec
-        self.seed, self.training, self.masks = seed, training, masks
-        self._augment = Augmentation(config.augment, config.short_side, config.long_side)
+        self.seed, self.training, self.wanted = seed, training, wanted or Wanted()
+        self._augment = Augmentation(config, spec)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -46,28 +50,45 @@ class Dataset:
         Raises:
             UserError: the image cannot be used; see `read_image`.
         """
-        annotations, index = self.annotations, key.index
-        file, image_id = annotations.file(index), annotations.image_id(index)
+        annotations, index, wanted = self.annotations, key.index, self.wanted
+        image_id = annotations.image_id(index)
         seed = derive_seed(self.seed, "sample", key.epoch, image_id)
-        image = read_image(file, self.spec, annotations.size(index), self.config.exif)
+        image = annotations.image(index, self.spec, self.config.exif)
         size = (image.shape[0], image.shape[1])
         objects = annotations.objects(index)
-        masks = annotations.masks(index, size) if self.masks else None
-        item = Annotated(image, objects.boxes, np.arange(len(objects.boxes)), masks)
+        outlines = annotations.masks(index, size) if wanted.outlines else None
+        masks = semantic_masks(annotations, index, size, wanted.masks == "each") if wanted.masks else None
+        item = Annotated(image, objects.boxes, np.arange(len(objects.boxes)), outlines, masks)
         clip(item)
         if self.training:
             self._augment(item, seed)
         else:
-            resize(item, resized_size(size, self.config.short_side[-1], self.config.long_side))
+            fit_for_evaluation(item, self.config)
         clip(item)
         return Sample(
             image=item.image,
             image_id=image_id,
-            file=str(file),
+            file=annotations.describe(index),
             seed=seed,
             original_size=size,
             boxes=item.boxes.astype(np.float32),
             labels=objects.labels[item.rows],
             crowd=objects.crowd[item.rows],
+            outlines=item.outlines,
+            image_labels=label_values(annotations, index) if wanted.labels else None,
             masks=item.masks,
         )
+
+
+def label_values(annotations: Annotations, index: int) -> Floats:
+    """(K,) float32 of an image as a row of `heads.contract.LabelTargets.values`; empty if nothing is known."""
+    if annotations.image_labels is None:
+        return np.zeros(0, np.float32)
+    own = annotations.image_labels[index].numpy()
+    if own.ndim:
+        return np.zeros(0, np.float32) if np.isnan(own).any() else own.astype(np.float32)
+    if own < 0:
+        return np.zeros(0, np.float32)
+    values = np.zeros(len(annotations.label_map), np.float32)
+    values[own] = 1
+    return values

@@ -20,9 +20,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from backbones.errors import UserError
+from tasks.config import SliceAxis
 from tasks.image_spec import ImageSpec
 
-Pixels = npt.NDArray[Any]  # uint8 or uint16
+Pixels = npt.NDArray[Any]  # uint8, uint16 or float32
+Exif = Literal["auto", "apply", "ignore"]
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
 ORIENTATION = 0x0112  # EXIF tag, 1 .. 8
@@ -35,7 +37,9 @@ def read_image(
     path: Path,
     spec: ImageSpec,
     annotated_size: tuple[int, int] | None = None,
-    exif: Literal["auto", "apply", "ignore"] = "auto",
+    exif: Exif = "auto",
+    frame: int = 0,
+    axis: SliceAxis = "axial",
 ) -> Pixels:
     """Read a JPEG, PNG, TIFF, BMP, WebP or PPM file.
 
@@ -45,6 +49,8 @@ def read_image(
             for 1.
         annotated_size: (height, width) in the annotations; the result has it.
         exif: whether to apply the EXIF orientation.
+        frame: which frame or slice of a file that holds several.
+        axis: of the slices of a volume.
 
     Returns:
         (H, W, C) uint8 or uint16, contiguous, RGB order.
@@ -75,6 +81,16 @@ def read_image(
             "was annotated: "
             "the file was replaced or resized, or belongs to another annotation"
         )
+    return fit_pixels(path, image, spec)
+
+
+def fit_pixels(path: Path, image: Pixels, spec: ImageSpec) -> Pixels:
+    """Bring stored pixels (H, W) or (H, W, C) of `path` to the channels and depth of `spec`.
+
+    Raises:
+        UserError: they do not fit it.
+    """
+    image = image[:, :, None] if image.ndim == 2 else image
     return _fit_depth(path, _fit_channels(path, image, spec.channels), spec.bit_depth)
 
 

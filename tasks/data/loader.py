@@ -16,6 +16,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.batches import BatchPlan, collate
 from tasks.data.dataset import Dataset
 from tasks.data.sample import Batch, SampleKey
+from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 
 
@@ -33,6 +34,7 @@ class TrainingLoader:
         world_size: processes.
         pin_memory: copy batches to page-locked memory, for CUDA.
         start_method: how loader processes start, "fork" or "spawn"; None is the platform's way.
+        wanted: the targets that samples bring.
 
     Raises:
         UserError: the batch size cannot be divided among processes and passes.
@@ -51,8 +53,9 @@ class TrainingLoader:
         world_size: int = 1,
         pin_memory: bool = False,
         start_method: str | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
-        dataset = Dataset(annotations, config, spec, seed=seed, training=True)
+        dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted)
         plan = BatchPlan(
             annotations.sizes.numpy(), config.batch_size, seed=seed, training=True, world_size=world_size, passes=passes
         )
@@ -97,9 +100,10 @@ def evaluation_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     start_method: str | None = None,
+    wanted: Wanted | None = None,
 ) -> EvaluationLoader:
     """Batches to evaluate on, `config.batch_size` images over all processes; arguments as for `TrainingLoader`."""
-    dataset = Dataset(annotations, config, spec, training=False)
+    dataset = Dataset(annotations, config, spec, training=False, wanted=wanted)
     plan = BatchPlan(annotations.sizes.numpy(), config.batch_size, training=False, world_size=world_size)
     parts = _Parts(plan, rank)
     return EvaluationLoader(_data_loader(dataset, parts, divisor, config.workers, pin_memory, start_method), parts)

@@ -10,21 +10,25 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from backbones.registry import Registry
+from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.wanted import LabelKind
 
 
 class Reader(ABC):
     """A folder of images with annotations in one format.
 
     Args:
-        root: the folder.
+        root: the folder, or the file where the format is one.
+        options: the data section of the config; None is its defaults.
+        labels: what labels of whole images mean.
 
     Raises:
         UserError: from any method, when the folder or a file in it cannot be used.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, options: DataConfig | None = None, labels: LabelKind = "single") -> None:
+        self.root, self.options, self.labels = root, options or DataConfig(), labels
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
@@ -37,8 +41,8 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, split: str, masks: bool = False) -> Annotations:
-        """One split, with the outlines of its objects if `masks`. The label map is the same for all splits of a folder,
-        or they cannot be trained and evaluated together.
+        """One split, with the outlines of its objects if `masks`. The label map is the same for all splits of a
+        folder, or they cannot be trained and evaluated together.
         """
 
 

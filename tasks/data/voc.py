@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from backbones.errors import UserError
+from tasks.config import DataConfig
 from tasks.data.annotations import Annotations, pack
 from tasks.data.boxes import as_numbers, usable_boxes
 from tasks.data.image_folder import ImageFolder
 from tasks.data.readers import Reader, register_reader
 from tasks.data.report import ReadReport
+from tasks.data.wanted import LabelKind
 from tasks.label_map import LabelMap
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -47,8 +49,8 @@ class VocFolder(Reader):
     the sorted list of all, from 1, so it is the same in every split.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, options: DataConfig | None = None, labels: LabelKind = "single") -> None:
+        super().__init__(root, options, labels)
         self._pages: dict[str, _Page] | None = None
 
     @classmethod

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from tasks.config import AugmentConfig
+from tasks.config import AugmentConfig, DataConfig
 from tasks.data.augment import Annotated, Augmentation, clip, resize, resized_size
+from tasks.image_spec import ImageSpec
 
 
 @pytest.mark.parametrize("size", [(480, 640), (640, 427), (375, 500), (333, 999), (31, 47), (800, 800), (1333, 100)])
@@ -46,6 +47,10 @@ def rectangles(seed: int, count: int = 6) -> Annotated:
     return Annotated(image, boxes, np.arange(count), masks)
 
 
+def augmentation(config: AugmentConfig, short_side: tuple[int, ...], long_side: int) -> Augmentation:
+    return Augmentation(DataConfig(augment=config, short_side=short_side, long_side=long_side), ImageSpec())
+
+
 def boxes_of(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     boxes = []
     for mask in masks:
@@ -66,16 +71,16 @@ CHANGES = [
 
 @pytest.mark.parametrize("config", CHANGES)
 def test_boxes_equal_the_boxes_of_masks(config: AugmentConfig) -> None:
-    augment = Augmentation(config, (60, 90), 150)
+    augment = augmentation(config, (60, 90), 150)
     kept = 0
     for seed in range(100):
         item = rectangles(seed)
         augment(item, seed)
         clip(item)
-        assert item.masks is not None
-        assert item.masks.shape == (len(item.boxes), *item.image.shape[:2])
+        assert item.outlines is not None
+        assert item.outlines.shape == (len(item.boxes), *item.image.shape[:2])
         assert len(item.rows) == len(item.boxes)
-        assert np.abs(boxes_of(item.masks) - item.boxes).max(initial=0) <= 1
+        assert np.abs(boxes_of(item.outlines) - item.boxes).max(initial=0) <= 1
         kept += len(item.boxes)
         # The pixels went the same way: object 0 is bright. (Its edge is blurred by resizing, so look at the middle.)
         if 0 in item.rows and not config.colour:
@@ -85,7 +90,7 @@ def test_boxes_equal_the_boxes_of_masks(config: AugmentConfig) -> None:
 
 
 def test_the_same_without_masks() -> None:
-    augment = Augmentation(EVERYTHING, (60, 90), 150)
+    augment = augmentation(EVERYTHING, (60, 90), 150)
     for seed in range(20):
         with_masks, without = rectangles(seed), rectangles(seed)
         without.masks = None
@@ -98,7 +103,7 @@ def test_the_same_without_masks() -> None:
 
 @pytest.mark.parametrize("config", CHANGES)
 def test_only_the_seed_decides(config: AugmentConfig) -> None:
-    first, second = Augmentation(config, (60, 90), 150), Augmentation(config, (60, 90), 150)
+    first, second = augmentation(config, (60, 90), 150), augmentation(config, (60, 90), 150)
     for seed in (5, 6):  # the first has drawn before
         first(rectangles(0), seed)
     one, two, other = rectangles(1), rectangles(1), rectangles(1)
@@ -119,13 +124,13 @@ def test_flipping_is_exact() -> None:
     height, width = item.image.shape[:2]
     x1, y1, x2, y2 = item.boxes.T.copy()
     image = item.image.copy()
-    Augmentation(AugmentConfig(horizontal_flip=1.0, vertical_flip=1.0), (min(height, width),), 10_000)(item, 0)
+    augmentation(AugmentConfig(horizontal_flip=1.0, vertical_flip=1.0), (min(height, width),), 10_000)(item, 0)
     np.testing.assert_array_equal(item.image, image[::-1, ::-1])
     np.testing.assert_array_equal(item.boxes, np.stack([width - x2, height - y2, width - x1, height - y1], 1))
 
 
 def test_a_crop_has_its_size_and_drops_what_it_leaves_out() -> None:
-    augment = Augmentation(AugmentConfig(horizontal_flip=0.0, crop=(30, 30)), (60,), 150)
+    augment = augmentation(AugmentConfig(horizontal_flip=0.0, crop=(30, 30)), (60,), 150)
     dropped = 0
     for seed in range(30):
         item = rectangles(seed)
@@ -135,18 +140,18 @@ def test_a_crop_has_its_size_and_drops_what_it_leaves_out() -> None:
         assert (item.boxes <= 30).all()
         dropped += 6 - len(item.boxes)
     assert dropped > 0
-    large = Augmentation(AugmentConfig(horizontal_flip=0.0, crop=(400, 300)), (60,), 150)
+    large = augmentation(AugmentConfig(horizontal_flip=0.0, crop=(400, 300)), (60,), 150)
     item = rectangles(0)
     large(item, 0)
     assert item.image.shape == (400, 300, 3)
-    assert np.abs(boxes_of(item.masks) - item.boxes).max() <= 1  # type: ignore[arg-type]
+    assert np.abs(boxes_of(item.outlines) - item.boxes).max() <= 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("boxes", [0, 4])
 def test_every_kind_of_image(channels: int, dtype: Any, boxes: int) -> None:
-    augment = Augmentation(EVERYTHING, (60,), 150)
+    augment = augmentation(EVERYTHING, (60,), 150)
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (50, 80, channels), dtype=dtype)
     item = Annotated(image, rectangles(0, 4).boxes[:boxes].clip(0, 40), np.arange(boxes), None)
     augment(item, 3)
@@ -157,7 +162,7 @@ def test_every_kind_of_image(channels: int, dtype: Any, boxes: int) -> None:
 def test_sixteen_bits_keep_all_levels() -> None:
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
     item = Annotated(ramp, np.zeros((0, 4)), np.arange(0))
-    Augmentation(AugmentConfig(horizontal_flip=0.0, crop=(256, 256)), (256,), 256)(item, 0)
+    augmentation(AugmentConfig(horizontal_flip=0.0, crop=(256, 256)), (256,), 256)(item, 0)
     np.testing.assert_array_equal(item.image, ramp)
 
 
@@ -165,7 +170,7 @@ def test_colour_changes_pixels_only() -> None:
     item, before = rectangles(2), rectangles(2)
     before.image[:] = item.image[:] = np.random.default_rng(0).integers(0, 256, item.image.shape, dtype=np.uint8)
     side = min(item.image.shape[:2])
-    Augmentation(AugmentConfig(horizontal_flip=0.0, colour=1.0), (side,), 10_000)(item, 0)
+    augmentation(AugmentConfig(horizontal_flip=0.0, colour=1.0), (side,), 10_000)(item, 0)
     assert np.abs(item.image.astype(int) - before.image).mean() > 5
     np.testing.assert_array_equal(item.boxes, before.boxes)
 

@@ -21,6 +21,7 @@ from tasks.data.dataset import Dataset
 from tasks.data.loader import TrainingLoader, evaluation_loader
 from tasks.data.sample import Batch, SampleKey
 from tasks.data.voc import VocFolder
+from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 
 AUGMENT = AugmentConfig(vertical_flip=0.5, scale_jitter=(0.8, 1.2))
@@ -151,14 +152,14 @@ def test_boxes_are_clipped_to_the_image_that_was_read(
         config(short_side=(40,)),
         ImageSpec(),
         training=False,
-        masks=True,
+        wanted=Wanted(outlines=True),
     )
     sample = dataset[SampleKey(0, 0)]
     assert sample.boxes.tolist() == [[0, 5, 64, 15]]
     assert sample.labels.tolist() == [0]
     assert sample.crowd.tolist() == [True]
-    assert sample.masks is not None
-    assert sample.masks.shape == (1, 40, 64)
+    assert sample.outlines is not None
+    assert sample.outlines.shape == (1, 40, 64)
     assert sample.original_size == (40, 64)
     assert (sample.boxes.dtype, sample.labels.dtype) == (np.float32, np.int64)
 

@@ -1,0 +1,81 @@
+"""Pictures for people to look at: any stored image made viewable, colours of classes, sheets."""
+
+import colorsys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks.image_spec import ImageSpec
+
+Image = npt.NDArray[np.uint8]
+SMALLEST_PICTURE = 640  # pixels of the long side, about
+
+
+@dataclass(slots=True)
+class Picture:
+    """An image being drawn on.
+
+    Attributes:
+        pixels: (H * zoom, W * zoom, 3) uint8 RGB.
+        zoom: a small image is enlarged by this whole factor, or what is written on it would hide it.
+    """
+
+    pixels: Image
+    zoom: int
+
+    @classmethod
+    def of(cls, image: npt.NDArray[np.generic], spec: ImageSpec) -> "Picture":
+        """A picture of stored pixels (H, W, C)."""
+        shown = viewable(image, spec)
+        zoom = max(1, round(SMALLEST_PICTURE / max(shown.shape[:2])))
+        pixels = cv2.resize(shown, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+        return cls(pixels.astype(np.uint8, copy=True), zoom)
+
+    def copy(self) -> "Picture":
+        """A picture to draw on separately."""
+        return Picture(self.pixels.copy(), self.zoom)
+
+    def write(self, text: str, x: int, y: int, colour: tuple[int, int, int]) -> int:
+        """Write a line of text on a coloured bar with its top left corner near (x, y); returns the bar's height."""
+        scale = max(0.4, max(self.pixels.shape[:2]) / 1600)
+        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        bar = height + base + 1
+        x = max(0, min(x, self.pixels.shape[1] - width - 2))
+        y = max(0, min(y, self.pixels.shape[0] - bar))
+        cv2.rectangle(self.pixels, (x, y), (x + width + 2, y + bar), colour, cv2.FILLED)
+        dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 140
+        ink = (255, 255, 255) if dark else (0, 0, 0)
+        cv2.putText(self.pixels, text, (x + 1, y + height), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+        return bar
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A colour for a class, RGB; the golden angle keeps neighbours apart however many there are."""
+    red, green, blue = colorsys.hsv_to_rgb((0.58 + index * 0.381966) % 1.0, 0.75, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def side_by_side(left: Picture, right: Picture, titles: tuple[str, str]) -> Image:
+    """Two pictures of one size beside each other, each with a title above it."""
+    height, width = left.pixels.shape[:2]
+    bar = max(24, height // 24)
+    sheet = np.full((height + bar, 2 * width + 4, 3), 255, np.uint8)
+    sheet[bar:, :width], sheet[bar:, width + 4 :] = left.pixels, right.pixels
+    for x, title in zip((0, width + 4), titles, strict=True):
+        cv2.putText(sheet, title, (x + 4, bar - 6), cv2.FONT_HERSHEY_SIMPLEX, bar / 36, (40, 40, 40), 1, cv2.LINE_AA)
+    return sheet
+
+
+def viewable(image: npt.NDArray[np.generic], spec: ImageSpec) -> Image:
+    """Stored pixels (H, W, C) as (H, W, 3) uint8: the range of `spec` stretched to 0 .. 255, grey repeated."""
+    low, white = spec.low, spec.white
+    scaled = np.clip((image.astype(np.float32) - low) * (255.0 / (white - low)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.repeat(scaled[:, :, :1], 3, axis=2) if scaled.shape[2] < 3 else scaled[:, :, :3])
+
+
+def save_picture(path: Path, image: Image) -> None:
+    """Write an RGB picture as JPEG. Raises OSError when the disk is full, which cv2's own writer keeps to itself."""
+    path.write_bytes(cv2.imencode(".jpg", image[:, :, ::-1])[1].tobytes())

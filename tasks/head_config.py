@@ -1,0 +1,151 @@
+"""What an experiment says about its heads: a class for each registered one."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from tasks.config_section import Count, NotNegative, Positive, Section, Share
+
+
+class FasterRCNNConfig(Section):
+    """Faster R-CNN with FPN; the fields are the keywords of `heads.faster_rcnn.FasterRCNN`, and explained there."""
+
+    name: Literal["faster_rcnn"] = "faster_rcnn"
+    fpn_channels: Count = 256
+    extra_level: Literal["pool", "c5", "p5"] = "pool"
+    anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    rpn_pre_nms: Count = 2000
+    rpn_post_nms: Count = 2000
+    rpn_pre_nms_test: Count = 1000
+    rpn_post_nms_test: Count = 1000
+    rpn_nms_iou: Share = 0.7
+    rpn_positive_iou: Share = 0.7
+    rpn_negative_iou: Share = 0.3
+    rpn_samples: Count = 256
+    rpn_positive_fraction: Share = 0.5
+    roi_samples: Count = 512
+    roi_positive_fraction: Share = 0.25
+    roi_positive_iou: Share = 0.5
+    roi_size: Count = 7
+    roi_sampling_ratio: Count = 2
+    box_head_channels: Count = 1024
+    box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
+    box_loss_weight: NotNegative = 1.0
+    class_agnostic: bool = False
+    score_threshold: Share = 0.05
+    nms_iou: Share = 0.5
+    detections_per_image: Count = 100
+
+
+class ClassificationConfig(Section):
+    """Labels of whole images; the fields are the keywords of `heads.classification.Classification`."""
+
+    name: Literal["classification"] = "classification"
+    target: Literal["single", "multi", "ordinal", "regression"] = "single"
+    level: str | None = None
+    pooling: Literal["average", "max", "gem"] = "average"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hidden_channels: tuple[Count, ...] = ()
+    loss: Literal["auto", "cross_entropy", "bce", "focal", "smooth_l1", "mse"] = "auto"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    focal_gamma: NotNegative = 2.0
+    class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
+
+
+SegmentationLoss = Literal["cross_entropy", "dice", "focal", "tversky", "lovasz", "boundary"]
+
+
+def _cross_entropy_and_dice() -> dict[SegmentationLoss, float]:
+    return {"cross_entropy": 1.0, "dice": 1.0}
+
+
+class SegmentationConfig(Section):
+    """The class of every pixel; the fields are the keywords of `heads.segmentation.SegmentationHead`."""
+
+    target: Literal["multiclass", "binary", "multilabel"] = "multiclass"
+    background: bool = True
+    losses: dict[SegmentationLoss, Positive] = Field(default_factory=_cross_entropy_and_dice)
+    focal_gamma: NotNegative = 2.0
+    tversky_alpha: Share = 0.3
+    tversky_beta: Share = 0.7
+    class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
+    auxiliary_weight: NotNegative = 0.0
+    threshold: Share = 0.5
+
+
+class UNetConfig(SegmentationConfig):
+    """U-Net."""
+
+    name: Literal["unet"] = "unet"
+    decoder_channels: tuple[Count, Count, Count, Count, Count] = (256, 128, 64, 32, 16)
+    attention: Literal["scse"] | None = None
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+
+
+class UNetPlusPlusConfig(SegmentationConfig):
+    """UNet++."""
+
+    name: Literal["unetplusplus"] = "unetplusplus"
+    decoder_channels: tuple[Count, Count, Count, Count, Count] = (256, 128, 64, 32, 16)
+    attention: Literal["scse"] | None = None
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+
+
+class DeepLabV3Config(SegmentationConfig):
+    """DeepLabV3."""
+
+    name: Literal["deeplabv3"] = "deeplabv3"
+    decoder_channels: Count = 256
+    atrous_rates: tuple[Count, Count, Count] = (12, 24, 36)
+    separable: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class DeepLabV3PlusConfig(SegmentationConfig):
+    """DeepLabV3+."""
+
+    name: Literal["deeplabv3plus"] = "deeplabv3plus"
+    decoder_channels: Count = 256
+    atrous_rates: tuple[Count, Count, Count] = (12, 24, 36)
+    separable: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class SegmentationFPNConfig(SegmentationConfig):
+    """The semantic branch of Panoptic FPN."""
+
+    name: Literal["segmentation_fpn"] = "segmentation_fpn"
+    pyramid_channels: Count = 256
+    segmentation_channels: Count = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    merge: Literal["add", "cat"] = "add"
+
+
+class PSPNetConfig(SegmentationConfig):
+    """PSPNet."""
+
+    name: Literal["pspnet"] = "pspnet"
+    level: str = "c5"
+    decoder_channels: Count = 512
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class PluginHeadConfig(Section):
+    """A head registered outside this repository: its name and the keywords of its factory."""
+
+    name: str
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+HeadConfig = (
+    FasterRCNNConfig
+    | ClassificationConfig
+    | UNetConfig
+    | UNetPlusPlusConfig
+    | DeepLabV3Config
+    | DeepLabV3PlusConfig
+    | SegmentationFPNConfig
+    | PSPNetConfig
+    | PluginHeadConfig
+)
