@@ -28,9 +28,42 @@ Exif = Literal["auto", "apply", "ignore"]
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
 ORIENTATION = 0x0112  # EXIF tag, 1 .. 8
+TIFF, DICOM, NIFTI = (".tif", ".tiff"), (".dcm", ".dicom"), (".nii", ".nii.gz")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", *TIFF, *DICOM, *NIFTI)
+"""Endings, in lower case, of the files that can be read."""
 
 # What cv2 would print about a damaged file is said once, with the file's name, by the UserError.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name of a file ends as that of an image does."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def frame_count(path: Path, axis: SliceAxis) -> int:
+    """Images in a file: frames of a DICOM, slices of a volume along `axis`, pages of a TIFF, 1 for all others.
+
+    Only headers are read; of the others, nothing.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        from tasks.data.nifti_file import slice_count
+
+        return slice_count(path, axis)
+    if name.endswith(DICOM):
+        from tasks.data.dicom_file import frames_in
+
+        return frames_in(path)
+    if not name.endswith(TIFF):
+        return 1
+    try:
+        return int(getattr(_header(path, path.read_bytes()), "n_frames", 1))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file") from None
 
 
 def read_image(
