@@ -1,0 +1,1 @@
+"""What semantic segmentation adds: its metrics and its pictures."""
