@@ -57,8 +57,7 @@ class Picture:
 
     @property
     def _text_scale(self) -> float:
-        height, width = self.pixels.shape[:2]
-        return max(0.4, height / 1600, width / 1600)
+        return max(0.4, float(max(self.pixels.shape[:2])) / 1600)
 
     def _text_size(self, text: str) -> tuple[int, int, int]:
         """Width of a text, height of its bar, and how far letters reach below its line."""
