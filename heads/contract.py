@@ -134,15 +134,21 @@ class Detections:
     labels: Tensor
 
 
+LabelKind = Literal["single", "multi", "ordinal", "regression"]
+
+
 @dataclass(frozen=True, slots=True)
 class ImageLabels:
     """What was predicted of one image as a whole.
 
     Attributes:
         scores: (K,) float32: the probability of each class, or the numbers of a regression.
+        target: which of these they are, and how classes follow from probabilities: "single", the most probable;
+            "ordinal", the median of classes in order; "multi", all with at least 0.5.
     """
 
     scores: Tensor
+    target: LabelKind = "single"
 
 
 @dataclass(frozen=True, slots=True)

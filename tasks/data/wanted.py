@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-LabelKind = Literal["single", "multi", "ordinal", "regression"]
+from heads.contract import LabelKind
+
+__all__ = ["LabelKind", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True)
