@@ -42,6 +42,18 @@ class Backbone(nn.Module, ABC):
         The levels are those of `features`, in that order. H and W need not be multiples of a stride.
         """
 
+    def stage_of(self, parameter: str) -> int:
+        """How deep a parameter lies, by its name: 0 is nearest to the image.
+
+        The learning rate can fall from stage to stage. Unless a network knows better, its direct children are its
+        stages, in the order of their registration; a list or sequence of modules counts as its elements.
+        """
+        stages: list[str] = []
+        for name, child in self.named_children():
+            several = isinstance(child, nn.ModuleList | nn.Sequential)
+            stages += [f"{name}.{index}." for index in range(len(child))] if several else [f"{name}."]
+        return next((depth for depth, prefix in enumerate(stages) if parameter.startswith(prefix)), 0)
+
 
 backbones: Registry[Backbone] = Registry("backbone", "polyhead.backbones")
 register_backbone = backbones.register

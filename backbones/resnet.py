@@ -227,6 +227,9 @@ class ResNet(Backbone):
             module.eval()
         return self
 
+    def stage_of(self, parameter: str) -> int:
+        return int(parameter[5]) if parameter.startswith("layer") else 0
+
     def _stages(self) -> list[nn.Sequential]:
         return [cast(nn.Sequential, self.get_submodule(f"layer{index}")) for index in range(1, 5)]
 

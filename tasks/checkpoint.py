@@ -159,6 +159,26 @@ def load_checkpoint(path: Path, *, prefer_best: bool) -> Checkpoint:
         raise UserError(f"{folder / 'state.json'}: damaged ({reason}); use another checkpoint") from None
 
 
+def require_same_labels(checkpoint: Checkpoint, labels: Mapping[str, LabelMap]) -> None:
+    """Raise `UserError`, with both shown, when a checkpoint's classes are not those of the data."""
+    for head, classes in labels.items():
+        theirs = checkpoint.labels.get(head)
+        if theirs != classes:
+            raise UserError(
+                f"{checkpoint.folder}: its classes for {head!r} are {theirs or 'none'}; the data has {classes}; "
+                "use the data it was trained on, or start a new run from it with --init"
+            )
+
+
+def require_same_image(checkpoint: Checkpoint, config: Experiment) -> None:
+    """Raise `UserError`, with both shown, when a checkpoint was trained on other pixels than the config's."""
+    if checkpoint.image != config.image:
+        raise UserError(
+            f"{checkpoint.folder}: its images are {checkpoint.image.model_dump()}; the config has "
+            f"{config.image.model_dump()}; set image.* alike, or start a new run without its weights"
+        )
+
+
 def load_weights_strictly(model: torch.nn.Module, tensors: Tensors, source: Path) -> None:
     """Copy tensors into a model that must have exactly these.
 

@@ -2,16 +2,21 @@
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.utils.dataclasses import DistributedDataParallelKwargs
 
 from backbones.errors import UserError
 from tasks.config import RunnerConfig
 
 
-def build_accelerator(config: RunnerConfig) -> Accelerator:
+def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Accelerator:
     """Device, precision, gradient scaling and processes, as one `accelerate.Accelerator`.
 
     The device is CUDA, else MPS, else the CPU, unless the config names one. The precision is bf16 where the hardware
     multiplies it natively, else fp16 on CUDA, else fp32.
+
+    Args:
+        config: device and precision.
+        unused_weights: some steps leave weights without a gradient, which several processes have to expect.
 
     Raises:
         UserError: the device or precision asked for is not there.
@@ -28,7 +33,11 @@ def build_accelerator(config: RunnerConfig) -> Accelerator:
         precision = "bf16" if multiplies_bf16(device) else "fp16" if device == "cuda" else "fp32"
     if precision == "fp16" and device != "cuda":
         raise UserError(f"runner.precision is fp16, which needs CUDA; the device is {device}: use bf16 or fp32")
-    return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_weights)],
+    )
 
 
 def multiplies_bf16(device: str) -> bool:

@@ -1,13 +1,22 @@
 """What an experiment says about its heads: a class for each registered one."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
 from tasks.config_section import Count, NotNegative, Positive, Section, Share
 
 
-class FasterRCNNConfig(Section):
+class HeadSection(Section):
+    """The keywords of a registered head."""
+
+    def factory_options(self) -> dict[str, Any]:
+        """The keywords to call the factory with; class weights that are still to be counted are left out."""
+        options = self.model_dump(exclude={"name"})
+        return {key: value for key, value in options.items() if (key, value) != ("class_weights", "balanced")}
+
+
+class FasterRCNNConfig(HeadSection):
     """Faster R-CNN with FPN; the fields are the keywords of `heads.faster_rcnn.FasterRCNN`, and explained there."""
 
     name: Literal["faster_rcnn"] = "faster_rcnn"
@@ -38,7 +47,7 @@ class FasterRCNNConfig(Section):
     detections_per_image: Count = 100
 
 
-class ClassificationConfig(Section):
+class ClassificationConfig(HeadSection):
     """Labels of whole images; the fields are the keywords of `heads.classification.Classification`."""
 
     name: Literal["classification"] = "classification"
@@ -60,7 +69,7 @@ def _cross_entropy_and_dice() -> dict[SegmentationLoss, float]:
     return {"cross_entropy": 1.0, "dice": 1.0}
 
 
-class SegmentationConfig(Section):
+class SegmentationConfig(HeadSection):
     """The class of every pixel; the fields are the keywords of `heads.segmentation.SegmentationHead`."""
 
     target: Literal["multiclass", "binary", "multilabel"] = "multiclass"
@@ -131,11 +140,14 @@ class PSPNetConfig(SegmentationConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
-class PluginHeadConfig(Section):
+class PluginHeadConfig(HeadSection):
     """A head registered outside this repository: its name and the keywords of its factory."""
 
     name: str
     options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def factory_options(self) -> dict[str, Any]:
+        return dict(self.options)
 
 
 HeadConfig = (

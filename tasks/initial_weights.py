@@ -8,7 +8,7 @@ import torch
 from backbones import UserError, load_weights
 from backbones.weights import read_weights
 from heads.torchvision_layout import split_torchvision_detector
-from tasks.checkpoint import load_checkpoint
+from tasks.checkpoint import load_checkpoint, require_same_image
 from tasks.config import Experiment
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
@@ -48,11 +48,7 @@ def load_initial_weights(
 
 def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], init: Path) -> str:
     checkpoint = load_checkpoint(init, prefer_best=True)
-    if checkpoint.image != config.image:
-        raise UserError(
-            f"{init}: its images are {checkpoint.image.model_dump()}; the config has {config.image.model_dump()}; "
-            "set image.* alike or start without --init"
-        )
+    require_same_image(checkpoint, config)
     given, own = checkpoint.weights(), model.state_dict()
     anew = class_tensors(config, labels) if checkpoint.labels != labels else set()
     fitting = {

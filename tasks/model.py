@@ -1,13 +1,14 @@
 """One backbone, one or several heads, one pass through the backbone."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from backbones import Backbone, UserError, build_backbone
-from heads import Head, Prediction, heads
-from tasks.config import Experiment, PluginHeadConfig
+from heads import Head, Prediction, ScoringHead, heads
+from tasks.config import Experiment
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
@@ -30,6 +31,7 @@ class Model(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
+        self.backbone_frozen = False
         # One multiply and one add: ((x - low) / (white - low) - mean) / std, folded into the two constants.
         scale = image.white - image.low
         mean = torch.tensor(image.mean).view(-1, 1, 1) * scale + image.low
@@ -51,8 +53,15 @@ class Model(nn.Module):
         inside_columns = torch.arange(width, device=images.device) < batch.sizes.valid[:, 1:]
         inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
         images = images.masked_fill_(~inside, 0).contiguous(memory_format=torch.channels_last)
-        features: dict[str, Tensor] = self.backbone(images)
+        with torch.no_grad() if self.backbone_frozen else nullcontext():
+            features: dict[str, Tensor] = self.backbone(images)
         return features
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Whether the backbone neither learns nor updates the statistics of its norms, until told otherwise."""
+        self.backbone_frozen = frozen
+        if frozen:
+            self.backbone.eval()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of every head as `"<head>/<loss>"`: named scalars, in training and in evaluation mode alike."""
@@ -68,6 +77,15 @@ class Model(nn.Module):
         """Predictions of every head by its name, one an image, in pixels of the original images."""
         features = self.features(batch)
         return {name: head.predict(features, batch.sizes) for name, head in self._heads()}
+
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Scores of the heads that give them, by name: what their predictions are decided from."""
+        features = self.features(batch)
+        return {name: head.scores(features, batch.sizes) for name, head in self.scoring_heads().items()}
+
+    def scoring_heads(self) -> dict[str, ScoringHead]:
+        """The heads that give scores."""
+        return {name: head for name, head in self.heads.items() if isinstance(head, ScoringHead)}
 
     def _heads(self) -> list[tuple[str, Head]]:
         return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
@@ -95,6 +113,5 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     backbone = build_backbone(config.backbone.name, in_channels=image.channels, **config.backbone.factory_options())
     built: dict[str, Head] = {}
     for name, head in config.heads.items():
-        options = head.options if isinstance(head, PluginHeadConfig) else head.model_dump(exclude={"name"})
-        built[name] = heads.build(head.name, backbone.features, len(labels[name]), **options)
+        built[name] = heads.build(head.name, backbone.features, len(labels[name]), **head.factory_options())
     return Model(backbone, built, image)

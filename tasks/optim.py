@@ -11,23 +11,32 @@ from tasks.model import Model
 
 
 def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Trainable weights in up to four groups: of the backbone or the heads, with and without decay.
+    """Trainable weights in groups of one learning rate each, with and without decay.
 
-    Norm weights and every bias, that is every parameter of fewer than two dimensions, are neither decayed nor
-    penalised (He et al., "Bag of Tricks for Image Classification", section 3.1).
+    The backbone learns at `backbone_lr_factor` times the rate of the heads, and each of its stages at `layer_decay`
+    times that of the one after it, the last one included (Howard and Ruder, "ULMFiT", section 3.2). Norm weights and
+    every bias, that is every parameter of fewer than two dimensions, are neither decayed nor penalised (He et al.,
+    "Bag of Tricks for Image Classification", section 3.1).
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    backbone = dict(model.backbone.named_parameters())
+    stages = {name: model.backbone.stage_of(name) for name in backbone}
+    last = max(stages.values(), default=0)
+    factors = {
+        parameter: config.backbone_lr_factor * config.layer_decay ** (last - stages[name] + 1)
+        for name, parameter in backbone.items()
+    }
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((factors.get(parameter, 1.0), parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "base_lr": config.lr * (config.backbone_lr_factor if in_backbone else 1.0),
+            "base_lr": config.lr * factor,
             "weight_decay": config.weight_decay if decays else 0.0,
             "l1": config.l1 if decays else 0.0,
         }
-        for (in_backbone, decays), parameters in groups.items()
+        for (factor, decays), parameters in groups.items()
     ]
 
 

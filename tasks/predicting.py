@@ -1,38 +1,56 @@
-"""Runs a trained model on images that need no annotations."""
+"""Runs a trained model, or the models of a cross-validation together, on images that need no annotations."""
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from accelerate.accelerator import Accelerator
 
 from backbones.errors import UserError
-from tasks.checkpoint import load_checkpoint, load_weights_strictly
-from tasks.config import RunnerConfig
-from tasks.data.augment import Annotated, resize, resized_size
+from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
+from tasks.config import Experiment, RunnerConfig
+from tasks.data.augment import Annotated, fit_for_evaluation
 from tasks.data.batches import collate
-from tasks.data.image_file import read_image
-from tasks.data.sample import Sample
-from tasks.detection.coco_metric import coco_results, detection_rows
-from tasks.detection.draw import draw_detections, save_picture, viewable
+from tasks.data.image_file import frame_count, is_image, read_image
+from tasks.data.sample import Batch, Sample
 from tasks.device import build_accelerator
+from tasks.drawing import Picture, save_picture
+from tasks.inference import Predictor
+from tasks.kinds import task_of
 from tasks.model import build_model
 from tasks.progress import Reporter
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"}
+
+@dataclass(frozen=True, slots=True)
+class ImagePlace:
+    """An image: a file, or one frame or slice of it.
+
+    Attributes:
+        file: the file.
+        frame: which of its images.
+        several: whether it holds more than one.
+    """
+
+    file: Path
+    frame: int
+    several: bool
+
+    def __str__(self) -> str:
+        return f"{self.file}[{self.frame}]" if self.several else str(self.file)
 
 
 def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float, device: str) -> None:
-    """Write `out/predictions.json` (COCO results, with the file name of each) and `out/<image>.jpg` with boxes drawn.
+    """Write `out/predictions.json` (with the file name of each) and each image with what was found drawn on it.
 
+    Rows are COCO results for boxes, scores by class for labels, and the name of a mask file beside the json for masks.
     An image that cannot be read is named and left out; the others are still done.
 
     Args:
-        run: a run folder (its best checkpoint) or a checkpoint.
+        run: a run folder (its best checkpoint), a checkpoint, or the folder of a cross-validation (all its folds).
         images: files, folders or glob patterns.
         out: folder to write to.
         threshold: boxes that score less are not drawn; the json holds all.
@@ -42,41 +60,67 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         UserError: the checkpoint cannot be used, or there is no image at all.
     """
     files = find_images(images)
-    checkpoint = load_checkpoint(run, prefer_best=True)
-    config = checkpoint.config
-    # As the run was evaluated; but fp16 is a choice for training on CUDA.
-    precision = "auto" if config.runner.precision == "fp16" else config.runner.precision
-    accelerator = build_accelerator(RunnerConfig.model_validate({"device": device, "precision": precision}))
-    model = build_model(config, checkpoint.labels)
-    load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
-    model.to(accelerator.device).eval()
+    folds = fold_runs(run)
+    # The folds' last checkpoints are those that the out-of-fold metrics are of.
+    checkpoints = [load_checkpoint(folder, prefer_best=not folds) for folder in folds or [run]]
+    config, labels = checkpoints[0].config, checkpoints[0].labels
+    accelerator = accelerator_for(config, device)
+    predictor, divisor = load_predictor(checkpoints, accelerator)
+    tasks = {name: task_of(head) for name, head in config.heads.items()}
     reporter = Reporter()
     out.mkdir(parents=True, exist_ok=True)
-    results, unreadable = [], []
-    for image_id, file in enumerate(reporter.track(files, len(files), "predict, images"), start=1):
+    results, unreadable, done = [], [], 0
+    places = list(_places(files, config, unreadable))
+    for image_id, place in enumerate(reporter.track(places, len(places), "predict, images"), start=1):
         try:
-            image = read_image(file, config.image)
+            image = read_image(place.file, config.image, frame=place.frame, axis=config.data.slice_axis)
         except UserError as error:
             unreadable.append(str(error))
             continue
-        batch = collate(
-            [_sample(image, image_id, file, config.data.short_side[-1], config.data.long_side)], model.divisor
-        )
         with torch.inference_mode(), accelerator.autocast():
-            found = model.predict(batch.to(accelerator.device))
-        picture = viewable(image, config.image.low, config.image.white)
-        for head, (detections,) in found.items():
-            rows = detection_rows([image_id], [detections], checkpoint.labels[head])
-            results += [{**result, "file_name": str(file)} for result in coco_results(rows)]
-            picture = draw_detections(picture, detections, checkpoint.labels[head], threshold)
-        save_picture(out / f"{file.stem}_{image_id:05d}.jpg", picture)
+            found = predictor(_batch(image, image_id, place, config, divisor).to(accelerator.device))
+        stem = f"{place.file.name.split('.')[0]}_{image_id:05d}"
+        picture = Picture.of(image, config.image)
+        for head, (prediction,) in found.items():
+            results += tasks[head].write(out, stem, image_id, str(place), prediction, labels[head])
+            tasks[head].draw(picture, prediction, labels[head], threshold)
+        save_picture(out / f"{stem}.jpg", picture.pixels)
+        done += 1
     (out / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
     for line in unreadable:
         reporter.say(f"left out: {line}")
-    if len(unreadable) == len(files):
-        raise UserError(f"none of the {len(files)} images could be read")
-    done = len(files) - len(unreadable)
-    reporter.say(f"{len(results)} boxes in {done} images: {out / 'predictions.json'}, drawn images beside it")
+    if not done:
+        raise UserError(f"none of the {len(files)} files could be read")
+    reporter.say(f"{len(results)} results of {done} images: {out / 'predictions.json'}, drawn images beside it")
+
+
+def fold_runs(folder: Path) -> list[Path]:
+    """The runs of a cross-validation, in order; none if the folder is something else."""
+    return sorted(folder.glob("fold_*")) if not (folder / "checkpoints").exists() else []
+
+
+def accelerator_for(config: Experiment, device: str) -> Accelerator:
+    """Device and precision to use a trained model with: those it was evaluated in."""
+    # But fp16 is a choice for training on CUDA.
+    precision = "auto" if config.runner.precision == "fp16" else config.runner.precision
+    return build_accelerator(RunnerConfig.model_validate({"device": device, "precision": precision}))
+
+
+def load_predictor(checkpoints: Sequence[Checkpoint], accelerator: Accelerator) -> tuple[Predictor, int]:
+    """The models of some checkpoints together, and what their batches are padded to multiples of.
+
+    Raises:
+        UserError: they have other classes or another input than the first, or a checkpoint is damaged.
+    """
+    first = checkpoints[0]
+    models = []
+    for checkpoint in checkpoints:
+        if checkpoint.labels != first.labels or checkpoint.image != first.image:
+            raise UserError(f"{checkpoint.folder}: its classes or images are not those of {first.folder}")
+        model = build_model(checkpoint.config, checkpoint.labels)
+        load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
+        models.append(model.to(accelerator.device).to(memory_format=torch.channels_last))
+    return Predictor(models, first.config.inference), models[0].divisor
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
@@ -89,7 +133,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+            found = [file for file in sorted(path.iterdir()) if is_image(file)]
         elif path.is_file():
             found = [path]
         else:
@@ -100,9 +144,27 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return list(files)
 
 
-def _sample(image: npt.NDArray[Any], image_id: int, file: Path, short_side: int, long_side: int) -> Sample:
+def _places(files: Sequence[Path], config: Experiment, unreadable: list[str]) -> Iterator[ImagePlace]:
+    for file in files:
+        try:
+            count = frame_count(file, config.data.slice_axis)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        for frame in range(count):
+            yield ImagePlace(file, frame, count > 1)
+
+
+def _batch(
+    image: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+    image_id: int,
+    place: ImagePlace,
+    config: Experiment,
+    divisor: int,
+) -> Batch:
     boxes, none = np.zeros((0, 4)), np.zeros(0, np.int64)
     item = Annotated(image, boxes, none)
     size = image.shape[0], image.shape[1]
-    resize(item, resized_size(size, short_side, long_side))
-    return Sample(item.image, image_id, str(file), 0, size, boxes.astype(np.float32), none, none.astype(np.bool_))
+    fit_for_evaluation(item, config.data)
+    sample = Sample(item.image, image_id, str(place), 0, size, boxes.astype(np.float32), none, none.astype(np.bool_))
+    return collate([sample], divisor)

@@ -30,6 +30,7 @@ from tasks.data.sample import Batch
 from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
 from tasks.interruption import Interrupted, StopSignals
+from tasks.inference import Predictor
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch
 from tasks.model import Model
@@ -97,6 +98,7 @@ class Runner:
         # Every process must come to the same decisions, so all hold the main one's history.
         self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
         self.monitor = config.runner.monitor or evaluator.main_metric
+        self.predictor = Predictor([self.bare], config.inference)
         self.watch = LossWatch(folder.path, checkpoint.tensors("losses") if checkpoint else None)
         wanted = config.runner.tensorboard and accelerator.is_main_process
         self.events = EventLog(folder.tensorboard, self.step) if wanted else None
@@ -127,6 +129,7 @@ class Runner:
             factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
             set_learning_rate(self.optimizer, factor)
             self.model.train()
+            self.bare.freeze_backbone(epoch < self.config.schedule.freeze_backbone_epochs)
             batches = [batch.to(self.accelerator.device, non_blocking=True) for batch in passes]
             images = sum(map(len, batches))
             for index, batch in enumerate(batches):
@@ -204,11 +207,11 @@ class Runner:
         with self.ema.applied(self.bare) if self.ema else nullcontext():
             self._share_buffers()
             self.signals.at_once = self._stopped()
-            metrics = self.evaluator.evaluate(self.bare, self.reporter, self.folder.pictures)
+            metrics = self.evaluator.evaluate(self.predictor, self.reporter, self.folder.pictures)
             self.signals.at_once = ""
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         self.history.append(record)
-        main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline(metrics))
+        main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline())
         self.reporter.say(f"epoch {epoch}/{self.config.schedule.epochs}: {main}")
         if self.accelerator.is_main_process:
             # Before the line is logged: a run killed in between evaluates again, one killed after it never would.
@@ -230,14 +233,15 @@ class Runner:
                 distributed.broadcast(buffer, 0)
 
     def _best(self) -> dict[str, Any] | None:
-        return max(self.history, key=lambda record: record["metrics"][self.monitor], default=None)
+        good = self.evaluator.goodness
+        return max(self.history, key=lambda record: good(self.monitor, record["metrics"][self.monitor]), default=None)
 
     def _stale(self) -> bool:
         """Whether early stopping is due: the last `early_stopping` evaluations brought nothing better."""
         patience, best = self.config.runner.early_stopping, self._best()
         if not patience or best is None or len(self.history) - 1 - self.history.index(best) < patience:
             return False
-        self.reporter.say(f"stopping early: {self.monitor} has not risen for {patience} evaluations")
+        self.reporter.say(f"stopping early: {self.monitor} has not become better for {patience} evaluations")
         return True
 
     def _save(self) -> None:

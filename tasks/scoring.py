@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from tasks.checkpoint import load_checkpoint, load_weights_strictly
+from tasks.checkpoint import load_checkpoint, load_weights_strictly, require_same_image, require_same_labels
 from tasks.config import Experiment
 from tasks.data.splits import open_splits
 from tasks.detection.coco_metric import score_results_file
 from tasks.device import build_accelerator
 from tasks.evaluation import Evaluator, show_metrics
+from tasks.inference import Predictor
+from tasks.kinds import head_labels, wanted_targets
 from tasks.model import build_model
 from tasks.progress import Reporter
-from tasks.training import require_same_image, require_same_labels
 
 
 def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, float]:
@@ -29,19 +30,20 @@ def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, floa
     checkpoint = load_checkpoint(run, prefer_best=True)
     accelerator = build_accelerator(config.runner)
     reporter = Reporter(accelerator.is_main_process)
-    _, val, messages = open_splits(config.data, config.runner.seed)
+    _, val, messages = open_splits(config.data, config.runner.seed, wanted_targets(config))
     for message in messages:
         reporter.say(message)
-    labels = dict.fromkeys(config.heads, val.label_map)
+    labels = head_labels(config, val)
     require_same_labels(checkpoint, labels)
     require_same_image(checkpoint, config)
     model = build_model(config, labels)
     load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
     model.to(accelerator.device)
     reporter.say(f"{checkpoint.folder}, step {checkpoint.step}, on {len(val)} images of {val.split!r}")
-    metrics = Evaluator(config, val, labels, accelerator, model.divisor).evaluate(model, reporter)
+    evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    metrics = evaluator.evaluate(Predictor([model], config.inference), reporter)
     if accelerator.is_main_process:
-        _show(reporter, metrics, out)
+        _show(reporter, metrics, out, evaluator.notes())
     return metrics
 
 
@@ -52,8 +54,8 @@ def score_file(annotations: Path, results: Path, kind: Literal["bbox", "segm"], 
     return metrics
 
 
-def _show(reporter: Reporter, metrics: dict[str, float], out: Path | None) -> None:
-    show_metrics(reporter, metrics)
+def _show(reporter: Reporter, metrics: dict[str, float], out: Path | None, notes: list[str] | None = None) -> None:
+    show_metrics(reporter, metrics, notes)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(metrics, indent=1), encoding="utf-8")

@@ -7,13 +7,16 @@ import torch
 from accelerate.utils.operations import broadcast_object_list
 
 from backbones import UserError
-from tasks.checkpoint import Checkpoint, load_checkpoint
+from tasks.class_weights import set_class_weights
+from tasks.checkpoint import Checkpoint, load_checkpoint, require_same_image, require_same_labels
 from tasks.config import Experiment
+from tasks.data.augment import require_fitting
 from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
 from tasks.evaluation import Evaluator, show_metrics
 from tasks.initial_weights import load_initial_weights
+from tasks.kinds import head_labels, wanted_targets
 from tasks.label_map import LabelMap
 from tasks.model import build_model
 from tasks.progress import Reporter
@@ -45,12 +48,15 @@ def train_experiment(
         UserError: something given cannot be used.
         Interrupted: the user stopped the run; it can be resumed.
     """
-    accelerator = build_accelerator(config.runner)
+    accelerator = build_accelerator(config.runner, unused_weights=config.schedule.freeze_backbone_epochs > 0)
     reporter = Reporter(accelerator.is_main_process)
-    train, val, messages = open_splits(config.data, config.runner.seed)
+    wanted = wanted_targets(config)
+    require_fitting(config.data, wanted)
+    train, val, messages = open_splits(config.data, config.runner.seed, wanted)
     for message in messages:
         reporter.say(message)
-    labels = dict.fromkeys(config.heads, train.label_map)
+    labels = head_labels(config, train)
+    set_class_weights(config, train)
 
     # The initial weights are a function of the seed alone.
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))
@@ -73,6 +79,7 @@ def train_experiment(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
+        wanted=wanted,
     )
     evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
     _require_metric(config.runner.monitor, evaluator.metric_names())
@@ -87,28 +94,9 @@ def train_experiment(
     reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     metrics = runner.train()
     if accelerator.is_main_process:
-        _conclude(reporter, folder, metrics, source or folder.config)
+        show_metrics(reporter, metrics, evaluator.notes())
+        _conclude(reporter, folder, source or folder.config)
     return metrics
-
-
-def require_same_labels(checkpoint: Checkpoint, labels: Mapping[str, LabelMap]) -> None:
-    """Raise `UserError`, with both shown, when a checkpoint's classes are not those of the data."""
-    for head, classes in labels.items():
-        theirs = checkpoint.labels.get(head)
-        if theirs != classes:
-            raise UserError(
-                f"{checkpoint.folder}: its classes for {head!r} are {theirs or 'none'}; the data has {classes}; "
-                "use the data it was trained on, or start a new run from it with --init"
-            )
-
-
-def require_same_image(checkpoint: Checkpoint, config: Experiment) -> None:
-    """Raise `UserError`, with both shown, when a checkpoint was trained on other pixels than the config's."""
-    if checkpoint.image != config.image:
-        raise UserError(
-            f"{checkpoint.folder}: its images are {checkpoint.image.model_dump()}; the config has "
-            f"{config.image.model_dump()}; set image.* alike"
-        )
 
 
 def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, labels: Mapping[str, LabelMap]) -> None:
@@ -130,13 +118,12 @@ def _require_metric(monitor: str | None, known: list[str]) -> None:
         raise UserError(f"runner.monitor is {monitor!r}; expected one of the metrics {', '.join(known)}")
 
 
-def _conclude(reporter: Reporter, folder: RunFolder, metrics: dict[str, float], source: Path) -> None:
-    """The metric table, where the pictures are, and what a person would want next."""
-    show_metrics(reporter, metrics)
+def _conclude(reporter: Reporter, folder: RunFolder, source: Path) -> None:
+    """Where the pictures are, and what a person would want next."""
     run = folder.path
     pictures = len(list(folder.pictures.glob("*")))
-    reporter.say(f"\n{pictures} validation images with annotations and predictions: {folder.pictures}")
+    reporter.say(f"\n{pictures} pictures of validation images and metrics: {folder.pictures}")
     reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}\n\nnext:")
-    reporter.say(f"  python tools/predict.py {run} IMAGES          # boxes on your own images, folder or glob")
+    reporter.say(f"  python tools/predict.py {run} IMAGES          # on your own images, folder or glob")
     reporter.say(f"  python tools/evaluate.py {run}                # the same table again, of the best checkpoint")
     reporter.say(f"  python tools/train.py {source} --init {run} --data.root FOLDER   # go on with your own data")

@@ -1,0 +1,62 @@
+"""Weights of classes in a loss, counted in the training data where a config asks for "balanced" ones."""
+
+import numpy as np
+import numpy.typing as npt
+
+from backbones.errors import UserError
+from tasks.config import Experiment, SegmentationConfig
+from tasks.data.annotations import Annotations
+from tasks.data.semantic import semantic_masks
+
+MASKS_COUNTED = 500  # images whose pixels are counted; spread evenly over the split
+
+Counts = npt.NDArray[np.float64]
+
+
+def set_class_weights(config: Experiment, annotations: Annotations) -> None:
+    """Put numbers in the place of "balanced" in the heads of `config`: each in inverse proportion to its class's share.
+
+    The numbers are weighted so that their mean over the annotated images (or pixels) is 1, and the loss keeps its size.
+    They stay in the config, so that a checkpoint holds what it was trained with.
+
+    Raises:
+        UserError: a class never appears, so that it has no weight.
+    """
+    for name, head in config.heads.items():
+        if getattr(head, "class_weights", None) != "balanced":
+            continue
+        pixels = isinstance(head, SegmentationConfig)
+        counts = _count_pixels(annotations, config, head) if pixels else _count_labels(annotations)
+        if not counts.all():
+            names = annotations.label_map.names
+            missing = ["background", *names][len(names) + 1 - len(counts) :][int(np.argmin(counts))]
+            raise UserError(
+                f"heads.{name}.class_weights is balanced, but nothing of {missing!r} is in the training data; give "
+                "numbers, or take the class out"
+            )
+        weights = counts.sum() / (len(counts) * counts)
+        head.class_weights = tuple(round(weight, 6) for weight in weights.tolist())  # type: ignore[union-attr]
+
+
+def _count_labels(annotations: Annotations) -> Counts:
+    labels = annotations.image_labels
+    assert labels is not None  # the task has asked for them
+    own = labels.numpy()
+    if own.ndim == 1:
+        return np.bincount(own[own >= 0], minlength=len(annotations.label_map)).astype(np.float64)
+    return np.asarray(own.sum(axis=0), np.float64)
+
+
+def _count_pixels(annotations: Annotations, config: Experiment, head: SegmentationConfig) -> Counts:
+    """Pixels of each channel of the head: the background first, where there is one."""
+    overlapping, classes = head.target == "multilabel", len(annotations.label_map)
+    counts = np.zeros(classes + 1)
+    chosen = np.linspace(0, len(annotations) - 1, min(len(annotations), MASKS_COUNTED)).round().astype(int)
+    for index in chosen.tolist():
+        size = annotations.size(index) or annotations.image(index, config.image, config.data.exif).shape[:2]
+        masks = semantic_masks(annotations, index, size, overlapping)
+        if overlapping:
+            counts[1:] += (masks == 1).sum(axis=(0, 1))
+        else:
+            counts += np.bincount(masks.reshape(-1), minlength=256)[: classes + 1]
+    return counts if head.target == "multiclass" and head.background else counts[1:]

@@ -1,0 +1,65 @@
+"""Which kind of target each head of an experiment learns from, and what that kind adds."""
+
+from typing import Literal
+
+from backbones.errors import UserError
+from heads import heads
+from heads.contract import Reads
+from tasks.classification.task import ClassificationTask
+from tasks.config import Experiment, HeadConfig
+from tasks.data.annotations import Annotations
+from tasks.data.wanted import Wanted
+from tasks.detection.task import DetectionTask
+from tasks.label_map import LabelMap
+from tasks.segmentation.task import SegmentationTask
+from tasks.task import Task
+
+TASKS: dict[Reads, type[Task]] = {
+    "boxes": DetectionTask,
+    "labels": ClassificationTask,
+    "masks": SegmentationTask,
+}
+
+
+def task_of(head: HeadConfig) -> type[Task]:
+    """What the kind of target that a head reads adds.
+
+    Raises:
+        UserError: nobody registered the head, or it does not say what it reads.
+    """
+    reads = getattr(heads.factory(head.name), "reads", None)
+    if reads not in TASKS:
+        raise UserError(f"head {head.name!r} reads {reads!r}; expected its attribute `reads` to be one of {list(TASKS)}")
+    return TASKS[reads]
+
+
+def wanted_targets(config: Experiment) -> Wanted:
+    """The targets that the heads of an experiment need.
+
+    Raises:
+        UserError: see `task_of`.
+    """
+    boxes, labels = False, None
+    masks: Literal["one", "each"] | None = None
+    for head in config.heads.values():
+        options = head.factory_options()
+        match task_of(head).reads:
+            case "boxes":
+                boxes = True
+            case "labels":
+                labels = options.get("target", "single")
+            case "masks":
+                masks = "each" if options.get("target") == "multilabel" else "one"
+    return Wanted(boxes=boxes, labels=labels, masks=masks)
+
+
+def head_labels(config: Experiment, annotations: Annotations) -> dict[str, LabelMap]:
+    """The classes of each head, by its name.
+
+    Raises:
+        UserError: the split holds nothing for one of the heads to learn from.
+    """
+    for head in config.heads.values():
+        task_of(head).require(annotations)
+    return dict.fromkeys(config.heads, annotations.label_map)
+
