@@ -41,28 +41,28 @@ class Picture:
     @property
     def bar(self) -> int:
         """Height of the bar that `write` draws, in pixels."""
-        return self._text_size("")[1]
+        return sum(self._letter()) + 1
 
     def write(self, text: str, x: int, y: int, colour: tuple[int, int, int]) -> int:
         """Write a line of text on a coloured bar with its top left corner near (x, y); returns the bar's height."""
-        width, bar, base = self._text_size(text)
+        font, scale, bar = cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, self.bar
+        (width, _), _ = cv2.getTextSize(text, font, scale, 1)
         x = max(0, min(x, self.pixels.shape[1] - width - 2))
         y = max(0, min(y, self.pixels.shape[0] - bar))
         cv2.rectangle(self.pixels, (x, y), (x + width + 2, y + bar), colour, cv2.FILLED)
         dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 140
         ink = (255, 255, 255) if dark else (0, 0, 0)
-        place = (x + 1, y + bar - base - 1)
-        cv2.putText(self.pixels, text, place, cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, ink, 1, cv2.LINE_AA)
+        cv2.putText(self.pixels, text, (x + 1, y + self._letter()[0]), font, scale, ink, 1, cv2.LINE_AA)
         return bar
 
     @property
     def _text_scale(self) -> float:
         return max(0.4, float(max(self.pixels.shape[:2])) / 1600)
 
-    def _text_size(self, text: str) -> tuple[int, int, int]:
-        """Width of a text, height of its bar, and how far letters reach below its line."""
-        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, 1)
-        return width, height + base + 1, base
+    def _letter(self) -> tuple[int, int]:
+        """Height above the line and below it of the tallest and deepest letters, in pixels."""
+        (_, height), base = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, 1)
+        return height, base
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
