@@ -66,7 +66,8 @@ SegmentationLoss = Literal["cross_entropy", "dice", "focal", "tversky", "lovasz"
 
 
 def _cross_entropy_and_dice() -> dict[SegmentationLoss, float]:
-    return {"cross_entropy": 1.0, "dice": 1.0}
+    # All are named, so that each has an option on the command line.
+    return {"cross_entropy": 1.0, "dice": 1.0, "focal": 0.0, "tversky": 0.0, "lovasz": 0.0, "boundary": 0.0}
 
 
 class SegmentationConfig(HeadSection):
@@ -74,7 +75,7 @@ class SegmentationConfig(HeadSection):
 
     target: Literal["multiclass", "binary", "multilabel"] = "multiclass"
     background: bool = True
-    losses: dict[SegmentationLoss, Positive] = Field(default_factory=_cross_entropy_and_dice)
+    losses: dict[SegmentationLoss, NotNegative] = Field(default_factory=_cross_entropy_and_dice)
     focal_gamma: NotNegative = 2.0
     tversky_alpha: Share = 0.3
     tversky_beta: Share = 0.7
