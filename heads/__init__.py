@@ -1,5 +1,6 @@
 """Feature maps in, losses or predictions out. `from heads import Head, register_head`."""
 
+from heads.classification import Classification
 from heads.contract import (
     IGNORED,
     BoxTargets,
@@ -21,6 +22,7 @@ from heads.faster_rcnn import FasterRCNN
 __all__ = [
     "IGNORED",
     "BoxTargets",
+    "Classification",
     "Detections",
     "FasterRCNN",
     "Head",

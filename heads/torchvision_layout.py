@@ -1,4 +1,4 @@
-"""Reads detectors saved by torchvision: `fasterrcnn_resnet50_fpn` and its kin, by the names of their tensors."""
+"""Reads models saved by torchvision, by the names of their tensors: `fasterrcnn_resnet50_fpn` and its kin, ResNets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -58,6 +58,31 @@ def split_torchvision_detector(
         )
     _select_classes(head, class_ids, source)
     return backbone, head
+
+
+def split_torchvision_classifier(
+    state: Mapping[str, Tensor], source: str = "state dict"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A torchvision ResNet's state dict as those of our backbone and of `Classification`.
+
+    Args:
+        state: tensors by torchvision's names.
+        source: names the file in messages.
+
+    Returns:
+        The backbone's state and the head's.
+
+    Raises:
+        UserError: the classifier `fc` is missing.
+    """
+    missing = sorted({"fc.weight", "fc.bias"} - state.keys())
+    if missing:
+        raise UserError(
+            f"{source}: {_some(missing)} missing; "
+            "expected the whole state dict of a torchvision ResNet with its classifier"
+        )
+    head = {f"linear.{kind}": state[f"fc.{kind}"] for kind in ("weight", "bias")}
+    return {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}, head
 
 
 def _head_key(key: str) -> str | None:

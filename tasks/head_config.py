@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from tasks.config_section import Count, NotNegative, Positive, Section, Share
+from tasks.config_section import Count, Finite, NotNegative, Positive, Section, Share
 
 
 class HeadSection(Section):
@@ -56,10 +56,12 @@ class ClassificationConfig(HeadSection):
     pooling: Literal["average", "max", "gem"] = "average"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hidden_channels: tuple[Count, ...] = ()
-    loss: Literal["auto", "cross_entropy", "bce", "focal", "smooth_l1", "mse"] = "auto"
+    loss: Literal["auto", "cross_entropy", "bce", "focal", "coral", "smooth_l1", "mse"] = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     focal_gamma: NotNegative = 2.0
     class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
+    value_mean: tuple[Finite, ...] | None = None
+    value_std: tuple[Positive, ...] | None = None
 
 
 SegmentationLoss = Literal["cross_entropy", "dice", "focal", "tversky", "lovasz", "boundary"]
