@@ -50,8 +50,8 @@ class Backbone(nn.Module, ABC):
         """
         stages: list[str] = []
         for name, child in self.named_children():
-            several = isinstance(child, nn.ModuleList | nn.Sequential)
-            stages += [f"{name}.{index}." for index in range(len(child))] if several else [f"{name}."]
+            several = list(child.children()) if isinstance(child, nn.ModuleList | nn.Sequential) else []
+            stages += [f"{name}.{index}." for index in range(len(several))] or [f"{name}."]
         return next((depth for depth, prefix in enumerate(stages) if parameter.startswith(prefix)), 0)
 
 

@@ -1,6 +1,6 @@
 """Faster R-CNN on a feature pyramid (https://arxiv.org/abs/1506.01497, https://arxiv.org/abs/1612.03144)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -153,7 +153,7 @@ class FasterRCNN(Head):
             "loss_roi_box": roi_box / rois,
         }
 
-    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> list[Prediction]:
+    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """Detections of each image on the features' device; see `Detections`."""
         levels, _, proposals = self._propose(features, images, self.test_counts)
         return self.roi_head.detect(levels, proposals, images)

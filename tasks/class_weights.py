@@ -25,8 +25,10 @@ def set_class_weights(config: Experiment, annotations: Annotations) -> None:
     for name, head in config.heads.items():
         if getattr(head, "class_weights", None) != "balanced":
             continue
-        pixels = isinstance(head, SegmentationConfig)
-        counts = _count_pixels(annotations, config, head) if pixels else _count_labels(annotations)
+        if isinstance(head, SegmentationConfig):
+            counts = _count_pixels(annotations, config, head)
+        else:
+            counts = _count_labels(annotations)
         if not counts.all():
             names = annotations.label_map.names
             missing = ["background", *names][len(names) + 1 - len(counts) :][int(np.argmin(counts))]

@@ -1,9 +1,5 @@
 """The command line: parse, call, exit code. Heavy modules are imported only once a command is sure to run."""
 
-import contextlib
-import io
-import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,13 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import tyro
-from pydantic import ValidationError
 
 from backbones.errors import UserError
-from tasks.config import Experiment, PluginHeadConfig
-from tasks.experiment_file import ExperimentFile, explain, read_experiment
+from tasks.command_line import early_options, given, parse, take_free_options
+from tasks.config import Experiment
+from tasks.experiment_file import ExperimentFile, read_experiment
 
-T = TypeVar("T")
 Flattened = tyro.conf.arg(name="")
 
 
@@ -34,6 +29,17 @@ class TrainArguments:
     """A run or checkpoint whose weights to start from; layers that do not fit, such as other classes, start anew."""
     out: Path | None = None
     """Folder of the new run; by default runs/<name>."""
+    experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
+
+
+@dataclass
+class CrossValidateArguments:
+    """Train an experiment fold by fold and score every image by the model that has not seen it."""
+
+    config: tyro.conf.Positional[Path | None] = None
+    """configs/med/unet_r18_isbi2012.py, say."""
+    out: Path | None = None
+    """Folder of the runs; by default runs/<name>-<folds>-fold. The same command goes on where it was stopped."""
     experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
 
 
@@ -70,6 +76,9 @@ class PredictArguments:
     """Where to run."""
 
 
+A = TypeVar("A", TrainArguments, CrossValidateArguments)
+
+
 @dataclass
 class ListArguments:
     """Name the registered backbones, heads and configs with their size."""
@@ -79,52 +88,73 @@ class ListArguments:
 
 def train(argv: Sequence[str]) -> None:
     """`tools/train.py`."""
-    early = _early_options(argv, "--resume")
-    if early.get("--resume"):
-        source = ExperimentFile(Path(early["--resume"]), _run_config(Path(early["--resume"])))
-    elif early.get("config"):
-        source = read_experiment(Path(early["config"]))
-    else:
-        _parse(TrainArguments, argv, TrainArguments())  # Shows the help, if that was asked for.
+    resume = early_options(argv, "--resume").get("--resume")
+    resumed = ExperimentFile(Path(resume), _run_config(Path(resume))) if resume else None
+    arguments = _choose(TrainArguments, argv, resumed)
+    from tasks.training import train_experiment
+
+    train_experiment(
+        arguments.experiment,
+        out=arguments.out,
+        init=arguments.init,
+        resume=arguments.resume,
+        source=arguments.config,
+    )
+
+
+def cross_validate(argv: Sequence[str]) -> None:
+    """`tools/cross_validate.py`."""
+    arguments = _choose(CrossValidateArguments, argv)
+    from tasks.cross_validation import cross_validate
+
+    cross_validate(arguments.experiment, out=arguments.out, source=arguments.config)
+
+
+def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None = None) -> A:
+    """The arguments of a command that trains: from the config named first, with what the command line changes in it.
+
+    Where the config names data that is not there, and nobody asked for it, its sample takes its place.
+
+    Args:
+        kind: of arguments.
+        argv: the command line.
+        resumed: the experiment of a run to go on with, in place of a config.
+    """
+    early = early_options(argv, "")
+    if resumed is None and "config" not in early:
+        parse(kind, argv, kind())  # Shows the help, if that was asked for.
         raise UserError(
             "no config given first; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help"
         )
-    words = _take_free_options(argv, source.experiment)
-    arguments = _parse(TrainArguments, words, TrainArguments(experiment=source.experiment))
-    config, data = arguments.experiment, arguments.experiment.data
-    notice: list[str] = []
-    if data.root is not None and not data.root.exists() and not arguments.resume:
-        if _given(argv, "data.root") or source.sample is None:
-            raise UserError(
-                f"data.root is {data.root}, which does not exist; give the folder of your data with --data.root"
-            )
-        notice = [
-            f"Training the same architecture on a generated sample data set instead, since {data.root} does not exist.",
-            "For the real thing, put COCO 2017 there (annotations/, train2017/, val2017/ from cocodataset.org) or give",
-            f"your own COCO json or Pascal VOC folder:  python tools/train.py {early['config']} --data.root FOLDER",
-        ]
-        source = ExperimentFile(source.path, source.sample())
-        words = _take_free_options(argv, source.experiment)
-        config = _parse(TrainArguments, words, TrainArguments(experiment=source.experiment)).experiment
-    if data.root is None and data.format != "cells" and not notice:
-        raise UserError("data.root is not set; give the folder of your data with --data.root")
-    from tasks.progress import Reporter
-    from tasks.training import train_experiment
+    source: ExperimentFile = resumed or read_experiment(Path(early["config"]))
+    arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
+    root = arguments.experiment.data.root
+    if root is not None and not root.exists() and resumed is None:
+        if given(argv, "data.root") or source.sample is None:
+            raise UserError(f"data.root is {root}, which does not exist; give the place of your data with --data.root")
+        from tasks.progress import Reporter
 
-    if notice:
-        Reporter().notice("NO DATA: THIS IS A SAMPLE RUN", notice)
-    if config.backbone.name != source.experiment.backbone.name:
-        _leave_out_foreign_options(config, source.experiment, argv)
-    train_experiment(config, out=arguments.out, init=arguments.init, resume=arguments.resume, source=arguments.config)
+        command = f"python tools/train.py {early['config']} --data.root FOLDER"
+        lines = [
+            f"Training the same architecture on a generated sample data set instead, since {root} does not exist.",
+            f"For the real thing, put the data there, or give your own:  {command}",
+            *["", source.about] * bool(source.about),
+        ]
+        Reporter().notice("NO DATA: THIS IS A SAMPLE RUN", lines)
+        source = ExperimentFile(source.path, source.sample())
+        arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
+    if arguments.experiment.backbone.name != source.experiment.backbone.name:
+        _leave_out_foreign_options(arguments.experiment, source.experiment, argv)
+    return arguments
 
 
 def evaluate(argv: Sequence[str]) -> None:
     """`tools/evaluate.py`."""
-    early = _early_options(argv, "")
+    early = early_options(argv, "")
     default = EvaluateArguments()
     if early.get("config"):
         default.experiment = _run_config(Path(early["config"]))
-    arguments = _parse(EvaluateArguments, argv, default)
+    arguments = parse(EvaluateArguments, argv, default)
     from tasks.scoring import score_file, score_run
 
     if arguments.results and arguments.annotations:
@@ -137,7 +167,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 def predict(argv: Sequence[str]) -> None:
     """`tools/predict.py`."""
-    arguments = _parse(PredictArguments, argv)
+    arguments = parse(PredictArguments, argv)
     from tasks.predicting import predict_images
 
     predict_images(arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device)
@@ -145,13 +175,19 @@ def predict(argv: Sequence[str]) -> None:
 
 def list_registered(argv: Sequence[str]) -> None:
     """`tools/list.py`."""
-    arguments = _parse(ListArguments, argv)
+    arguments = parse(ListArguments, argv)
     from tasks.inventory import show_inventory
 
     show_inventory(arguments.what)
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "list": list_registered}
+COMMANDS = {
+    "train": train,
+    "cross_validate": cross_validate,
+    "evaluate": evaluate,
+    "predict": predict,
+    "list": list_registered,
+}
 
 
 def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -178,82 +214,6 @@ def main() -> int:
         print(f"usage: polyhead {{{','.join(COMMANDS)}}} ...", file=sys.stderr)
         return 0 if name in ("-h", "--help") else 2
     return run(COMMANDS[name], argv)
-
-
-def _parse(arguments: type[T], argv: Sequence[str], default: T | None = None) -> T:
-    """tyro's parsing with its boxed error reduced to one line."""
-    told = io.StringIO()
-    prog = f"tools/{arguments.__name__.removesuffix('Arguments').lower()}.py"
-    try:
-        with contextlib.redirect_stderr(told):
-            if default is None:
-                return tyro.cli(arguments, args=list(argv), prog=prog)
-            return tyro.cli(arguments, args=list(argv), prog=prog, default=default)
-    except SystemExit as error:
-        if not error.code:
-            raise
-        raise UserError(_first_problem(told.getvalue(), error)) from None
-
-
-def _first_problem(told: str, exit: SystemExit) -> str:
-    """The first paragraph of tyro's box, unwrapped; a value out of range is told as one in a config file is."""
-    # Coloured on a terminal; where the output is not UTF-8, the title is underlined with dashes in place of a box.
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip("│ ") for line in told.splitlines()]
-    title = next((number for number, line in enumerate(lines) if (line and not line.strip("-")) or line[:1] == "╭"), -1)
-    inside = lines[title + 1 :]
-    end = next((number for number, line in enumerate(inside) if not line.strip("─-")), len(inside))
-    reason = " ".join(inside[:end]) or "unusable arguments"
-    cause: BaseException | None = exit
-    while cause is not None:
-        cause = cause.__context__
-        if isinstance(cause, ValidationError):
-            section = reason.removeprefix("Error parsing ").split(":", 1)[0].removeprefix("experiment").lstrip(".")
-            return explain(cause, section)
-    near = next((line.split()[0].replace("-", "_") for line in inside[end:] if re.match(r"--\w", line)), None)
-    if near and reason.startswith("Unrecognized"):
-        reason += f"; did you mean --{near.lstrip('_')}?"
-    return reason
-
-
-def _take_free_options(argv: Sequence[str], config: Experiment) -> list[str]:
-    """Move `--backbone.options.KEY VALUE`, and the same of a plug-in head, from the command line into `config`.
-
-    No field can list the keywords of somebody else's factory, so tyro does not know them. VALUE is json, or else text.
-    """
-    free = {"--backbone.options.": config.backbone.options}
-    for name, head in config.heads.items():
-        if isinstance(head, PluginHeadConfig):
-            free[f"--heads.{name}.options."] = head.options
-    rest, words = [], iter(argv)
-    for word in words:
-        option, equals, value = word.partition("=")
-        prefix = next((prefix for prefix in free if option.startswith(prefix)), None)
-        if prefix is None:
-            rest.append(word)
-            continue
-        if not equals:
-            value = next(words, "")
-        try:
-            free[prefix][option.removeprefix(prefix)] = json.loads(value)
-        except json.JSONDecodeError:
-            free[prefix][option.removeprefix(prefix)] = value
-    return rest
-
-
-def _early_options(argv: Sequence[str], option: str) -> dict[str, str]:
-    """What decides the defaults of all other options: the first positional, and the value of `option`."""
-    found = {"config": argv[0]} if argv and not argv[0].startswith("-") else {}
-    for index, word in enumerate(argv):
-        if option and word == option and index + 1 < len(argv):
-            found[option] = argv[index + 1]
-        elif option and word.startswith(f"{option}="):
-            found[option] = word.split("=", 1)[1]
-    return found
-
-
-def _given(argv: Sequence[str], name: str) -> bool:
-    """Whether the field `name` was given on the command line."""
-    return any(word.split("=", 1)[0].replace("-", "_") == f"__{name}" for word in argv)
 
 
 def _run_config(run: Path) -> Experiment:
@@ -284,7 +244,7 @@ def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Seque
     left_out = []
     for option, value in base.backbone.factory_options().items():
         foreign = not backbones.accepts(config.backbone.name, option)
-        if foreign and not _given(argv, f"backbone.{option}") and option not in base.backbone.options:
+        if foreign and not given(argv, f"backbone.{option}") and option not in base.backbone.options:
             setattr(config.backbone, option, None)
             left_out.append(f"{option}={value}")
     if config.backbone.weights == base.backbone.weights and base.backbone.weights is not None:

@@ -23,11 +23,13 @@ class ExperimentFile:
         path: the file.
         experiment: what its `config()` returned.
         sample: its `sample()`, the same experiment on generated data, for a machine without the real data.
+        about: what its docstring says.
     """
 
     path: Path
     experiment: Experiment
     sample: Callable[[], Experiment] | None = None
+    about: str = ""
 
 
 def read_experiment(path: Path) -> ExperimentFile:
@@ -79,7 +81,11 @@ def explain(error: ValidationError, section: str = "") -> str:
 
 def _sections() -> dict[str, type[BaseModel]]:
     """Classes of configs by name."""
-    sections: list[type[BaseModel]] = [*Section.__subclasses__(), ImageSpec]
+    sections: list[type[BaseModel]] = [ImageSpec]
+    found: list[type[BaseModel]] = [Section]
+    while found:
+        found = [kind for parent in found for kind in parent.__subclasses__()]
+        sections += found
     return {section.__name__: section for section in sections}
 
 
@@ -127,7 +133,7 @@ def _run_config(path: Path) -> ExperimentFile:
     now = registering_modules()
     if now - before or module.__name__ in now:  # A resumed run must find these names again.
         experiment.plugins = (*experiment.plugins, str(path.resolve()))
-    return ExperimentFile(path, experiment, getattr(module, "sample", None))
+    return ExperimentFile(path, experiment, getattr(module, "sample", None), (module.__doc__ or "").strip())
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:

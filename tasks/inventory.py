@@ -1,5 +1,6 @@
 """What can be chosen: backbones, heads and configs, with their size."""
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -7,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import configs
-from backbones import backbones, build_backbone
-from heads import ImageSizes, Targets, heads
+from backbones import UserError, backbones, build_backbone
+from heads import Head, ImageSizes, Targets, heads
 from tasks.data.sample import Batch
 from tasks.experiment_file import read_experiment
 from tasks.label_map import LabelMap
@@ -33,21 +34,31 @@ def show_inventory(what: str) -> None:
             rows,
         )
     if what in ("all", "heads"):
-        features = build_backbone("resnet50").features
-        sizes = [
-            (name, _millions(parameters(heads.build(name, features, len(COCO_CLASSES))))) for name in heads.names()
-        ]
-        reporter.table("heads, on resnet50 with 80 classes", ("name", "parameters"), sizes)
+        sizes = []
+        for name in heads.names():
+            stride, head = widest_stride(name)
+            sizes.append((name, _millions(parameters(head)), str(stride)))
+        reporter.table("heads, on resnet50 with 80 classes", ("name", "parameters", "largest output stride"), sizes)
     if what in ("all", "configs"):
         rows = []
         for file in config_files():
             experiment = read_experiment(file).experiment
             model = build_model(experiment, dict.fromkeys(experiment.heads, COCO_CLASSES))
-            side = -(-experiment.data.short_side[-1] // model.divisor) * model.divisor
+            shortest = min(experiment.data.size) if experiment.data.size else experiment.data.short_side[-1]
+            side = -(-shortest // model.divisor) * model.divisor
             described = f"{experiment.backbone.name} + {', '.join(head.name for head in experiment.heads.values())}"
             adds = _giga(model_multiply_adds(model, experiment.image.channels, side))
             rows.append((str(file), described, _millions(parameters(model)), f"{adds} at {side} px"))
         reporter.table("configs, with 80 classes", ("config", "model", "parameters", "multiply-adds"), rows)
+
+
+def widest_stride(head: str) -> tuple[int, Head]:
+    """The largest output stride of a resnet50 that a head takes, and the head on it."""
+    for stride in (32, 16):
+        with contextlib.suppress(UserError):
+            features = build_backbone("resnet50", output_stride=stride).features
+            return stride, heads.build(head, features, len(COCO_CLASSES))
+    return 8, heads.build(head, build_backbone("resnet50", output_stride=8).features, len(COCO_CLASSES))
 
 
 def config_files() -> list[Path]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
 from tasks.config import Experiment, RunnerConfig
 from tasks.data.augment import Annotated, fit_for_evaluation
 from tasks.data.batches import collate
-from tasks.data.image_file import frame_count, is_image, read_image
+from tasks.data.image_file import Pixels, frame_count, is_image, read_image
 from tasks.data.sample import Batch, Sample
 from tasks.device import build_accelerator
 from tasks.drawing import Picture, save_picture
@@ -69,7 +70,9 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     tasks = {name: task_of(head) for name, head in config.heads.items()}
     reporter = Reporter()
     out.mkdir(parents=True, exist_ok=True)
-    results, unreadable, done = [], [], 0
+    results: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    done = 0
     places = list(_places(files, config, unreadable))
     for image_id, place in enumerate(reporter.track(places, len(places), "predict, images"), start=1):
         try:
@@ -156,7 +159,7 @@ def _places(files: Sequence[Path], config: Experiment, unreadable: list[str]) ->
 
 
 def _batch(
-    image: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+    image: Pixels,
     image_id: int,
     place: ImagePlace,
     config: Experiment,

@@ -2,14 +2,15 @@
 
 import pytest
 
-from tasks.cli import _leave_out_foreign_options, _take_free_options
+from tasks.cli import _leave_out_foreign_options
+from tasks.command_line import take_free_options
 from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig
 
 
 def test_options_of_a_plugin_are_taken_from_the_command_line() -> None:
     config = Experiment(heads={"boxes": FasterRCNNConfig(), "mine": PluginHeadConfig(name="my_head")})
     argv = ["x.py", "--backbone.options.width", "64", "--optimizer.lr", "1", "--heads.mine.options.kind=fast"]
-    assert _take_free_options([*argv, "--backbone.options.deep=true"], config) == ["x.py", "--optimizer.lr", "1"]
+    assert take_free_options([*argv, "--backbone.options.deep=true"], config) == ["x.py", "--optimizer.lr", "1"]
     assert config.backbone.options == {"width": 64, "deep": True}
     assert config.heads["mine"].model_dump()["options"] == {"kind": "fast"}
 
