@@ -18,11 +18,15 @@ from heads.contract import (
     register_head,
 )
 from heads.faster_rcnn import FasterRCNN
+from heads.segmentation import SegmentationHead
+from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, SegmentationFPN, UNet, UNetPlusPlus
 
 __all__ = [
     "IGNORED",
     "BoxTargets",
     "Classification",
+    "DeepLabV3",
+    "DeepLabV3Plus",
     "Detections",
     "FasterRCNN",
     "Head",
@@ -30,10 +34,15 @@ __all__ = [
     "ImageSizes",
     "LabelTargets",
     "MaskTargets",
+    "PSPNet",
     "Prediction",
     "ScoringHead",
+    "SegmentationFPN",
+    "SegmentationHead",
     "SemanticMasks",
     "Targets",
+    "UNet",
+    "UNetPlusPlus",
     "heads",
     "register_head",
 ]
