@@ -29,7 +29,9 @@ def task_of(head: HeadConfig) -> type[Task]:
     """
     reads = getattr(heads.factory(head.name), "reads", None)
     if reads not in TASKS:
-        raise UserError(f"head {head.name!r} reads {reads!r}; expected its attribute `reads` to be one of {list(TASKS)}")
+        raise UserError(
+            f"head {head.name!r} reads {reads!r}; expected one of {', '.join(TASKS)} as its attribute `reads`"
+        )
     return TASKS[reads]
 
 
