@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbones.errors import UserError
-from heads import Prediction, ScoringHead
+from heads import Detections, Prediction, ScoringHead
+from heads.box_fusion import fuse_detections
 from heads.contract import ImageSizes
 from tasks.config import InferenceConfig
 from tasks.data.sample import Batch
@@ -23,7 +24,7 @@ class Predictor:
     """Predicts batches as a config says.
 
     Args:
-        models: with the same heads; their scores are averaged.
+        models: with the same heads; their scores are averaged, their boxes fused.
         config: windows and test-time augmentation.
 
     Raises:
@@ -35,12 +36,11 @@ class Predictor:
         mirrored = [()] if not config.mirror else _combinations(config.mirror)
         self.views: list[tuple[Flips, float]] = list(product(mirrored, config.scales))
         averaged = {
-            f"an ensemble of {len(models)} models": len(models) > 1,
             "inference.window": config.window is not None,
             "inference.mirror": bool(config.mirror),
             "inference.scales": config.scales != (1.0,),
         }
-        self.plain = not any(averaged.values())
+        self.plain = len(models) == 1 and not any(averaged.values())
         for what, asked in averaged.items():
             for name, head in models[0].heads.items():
                 if asked and not isinstance(head, ScoringHead):
@@ -63,7 +63,22 @@ class Predictor:
                 totals[name] = totals[name] + restored if name in totals else restored
         count = len(self.views) * len(self.models)
         heads = self.models[0].scoring_heads()
-        return {name: heads[name].decide(total / count, batch.sizes) for name, total in totals.items()}
+        found = {name: heads[name].decide(total / count, batch.sizes) for name, total in totals.items()}
+        if len(heads) < len(self.models[0].heads):
+            found |= self._fused(batch)
+        return found
+
+    def _fused(self, batch: Batch) -> dict[str, Sequence[Prediction]]:
+        """Detections of the heads that give boxes, of all models together."""
+        each = [model.predict(batch) for model in self.models]
+        names = self.models[0].heads.keys() - self.models[0].scoring_heads().keys()
+        return {
+            name: [
+                fuse_detections([one for one in found if isinstance(one, Detections)])
+                for found in zip(*(predictions[name] for predictions in each), strict=True)
+            ]
+            for name in names
+        }
 
     def _scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         if self.config.window is None:
@@ -93,9 +108,9 @@ def _view(batch: Batch, flips: Flips, scale: float, divisor: int) -> Batch:
         return batch
     sizes = (batch.sizes.valid * scale).round().long().clamp(min=1)
     height, width = ((int(side) + divisor - 1) // divisor * divisor for side in sizes.amax(0))
-    images = batch.images.new_zeros(
-        (len(batch), batch.images.shape[1], height, width), dtype=torch.float32
-    ).contiguous(memory_format=torch.channels_last)
+    images = batch.images.new_zeros((len(batch), batch.images.shape[1], height, width), dtype=torch.float32).contiguous(
+        memory_format=torch.channels_last
+    )
     for image, target, before, after in zip(
         batch.images, images, batch.sizes.valid.tolist(), sizes.tolist(), strict=True
     ):

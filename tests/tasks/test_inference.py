@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from backbones import UserError, build_backbone
 from backbones.contract import Backbone, FeatureSpec
-from heads import ImageLabels, ImageSizes, Prediction, ScoringHead, SemanticMasks
+from heads import Detections, FasterRCNN, ImageLabels, ImageSizes, Prediction, ScoringHead, SemanticMasks
 from heads.contract import Targets
 from tasks.config import InferenceConfig
 from tasks.image_spec import ImageSpec
@@ -150,11 +150,22 @@ def test_windows_leave_labels_to_the_whole_image() -> None:
     ],
 )
 def test_boxes_are_not_averaged(config: InferenceConfig, named: str) -> None:
-    from heads import FasterRCNN
-
     backbone = build_backbone("resnet18")
     detector = Model(backbone, {"boxes": FasterRCNN(backbone.features, 3)}, ImageSpec())
     with pytest.raises(UserError, match=named):
         Predictor([detector], config)
-    with pytest.raises(UserError, match="2 models"):
-        Predictor([detector, detector], InferenceConfig())
+
+
+def test_boxes_of_equal_models_stay_what_they_are() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18")
+    detector = Model(backbone, {"boxes": FasterRCNN(backbone.features, 3, score_threshold=0.0)}, ImageSpec()).eval()
+    batch = batch_of(torch.rand(2, 3, 64, 64) * 255, [(64, 64), (40, 50)])
+    with torch.inference_mode():
+        alone = detector.predict(batch)["boxes"]
+        together = Predictor([detector, detector], InferenceConfig())(batch)["boxes"]
+    for one, both in zip(alone, together, strict=True):
+        assert isinstance(one, Detections)
+        assert isinstance(both, Detections)
+        assert len(both.boxes)
+        assert both.scores[0] == pytest.approx(float(one.scores[0]))
