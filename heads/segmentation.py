@@ -222,7 +222,7 @@ class SegmentationHead(ScoringHead):
 
 
 def fcn_head(in_channels: int, channels: int) -> nn.Sequential:
-    """(B, in_channels, h, w) -> (B, channels, h, w): Long et al., arXiv:1411.4038, laid out as torchvision's `FCNHead`."""
+    """Two convolutions (Long et al., arXiv:1411.4038), laid out as torchvision's `FCNHead`; height and width stay."""
     hidden = max(1, in_channels // 4)
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),

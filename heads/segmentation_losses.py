@@ -246,5 +246,5 @@ class _SumOverProcesses(torch.autograd.Function):
 def _sum_over_processes(values: Tensor) -> Tensor:
     if not (distributed.is_available() and distributed.is_initialized()):
         return values
-    total: Tensor = _SumOverProcesses.apply(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverProcesses.apply(values)
     return total
