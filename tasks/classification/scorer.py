@@ -1,0 +1,233 @@
+"""Scores labels of whole images: classes, several at once, in order, and numbers."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from heads.contract import ImageLabels, LabelKind, Prediction
+from tasks.classification.metrics import (
+    PRESENT,
+    Bools,
+    Calibration,
+    ClassRates,
+    Floats,
+    Ints,
+    confusion_matrix,
+    decided,
+    mean_defined,
+    quadratic_weighted_kappa,
+    ranking,
+    regression_metrics,
+)
+from tasks.classification.truth import KnownLabels
+from tasks.config import Experiment
+from tasks.data.annotations import Annotations
+from tasks.label_map import LabelMap
+from tasks.task import Scorer
+
+# The first few are the headline.
+OVERALL: dict[LabelKind, tuple[str, ...]] = {
+    "single": ("balanced_accuracy", "accuracy", "AUROC", "AP", "F1", "ECE"),
+    "multi": ("mAP", "AUROC", "F1", "F1_micro", "exact_match", "ECE"),
+    "ordinal": ("QWK", "MAE", "accuracy", "balanced_accuracy", "F1"),
+    "regression": ("R2", "MAE", "RMSE", "Pearson"),
+}
+BY_CLASS: dict[LabelKind, tuple[str, ...]] = {
+    "single": ("precision", "recall", "F1"),
+    "multi": ("AP", "AUROC", "F1"),
+    "ordinal": ("precision", "recall", "F1"),
+    "regression": OVERALL["regression"],
+}
+LOWER = ("ECE", "MAE", "RMSE")
+TOP = 5
+
+Collected = tuple[Ints, npt.NDArray[np.float32]]
+
+
+class ClassificationScorer(Scorer):
+    """Compares predicted labels of images with the annotated ones; images without a label are left out.
+
+    A class that no image of the split has is left out of every mean over classes. Of two classes, AUROC and AP are
+    those of the second one; of more, means of each class against the rest.
+
+    The main metric names the best checkpoint. `single`: balanced accuracy, which is plain accuracy where classes are
+    equally frequent, does not reward neglecting a rare one, and still moves when the AUROC has come close to 1.
+    `multi`: mAP, which needs no threshold. `ordinal`: quadratic weighted kappa, in which far errors count more.
+    `regression`: R2, which has no unit and can be averaged over numbers that have.
+    """
+
+    def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
+        super().__init__(head, config, annotations, labels)
+        self.target: LabelKind = config.heads[head].factory_options().get("target", "single")
+        self.lower = frozenset((*LOWER, *(f"{metric}/{name}" for metric in LOWER for name in labels.names)))
+        self.reset()
+
+    @property
+    def main_metric(self) -> str:
+        """The first of the headline."""
+        return OVERALL[self.target][0]
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The first three of `OVERALL`."""
+        return OVERALL[self.target][:3]
+
+    def names(self) -> list[str]:
+        """Those of `OVERALL` and `BY_CLASS`, with "top5" where there are more classes than that."""
+        top = [f"top{TOP}"] if self.target == "single" and len(self.labels) > TOP else []
+        # A single number's own metrics are the overall ones.
+        shown = () if self.target == "regression" and len(self.labels) == 1 else BY_CLASS[self.target]
+        return [*OVERALL[self.target], *top, *(f"{metric}/{name}" for metric in shown for name in self.labels.names)]
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self.indices: list[int] = []
+        self.scores: list[npt.NDArray[np.float32]] = []
+        self._notes: list[str] = []
+        self.confusion: Ints | None = None
+        self.calibration: Calibration | None = None
+        self.numbers: tuple[Floats, Floats] | None = None
+
+    def add(self, index: int, prediction: Prediction) -> None:
+        """Take the scores of image `index`."""
+        assert isinstance(prediction, ImageLabels)
+        self.indices.append(index)
+        self.scores.append(prediction.scores.float().cpu().numpy())
+
+    def collected(self) -> Collected:
+        """(N,) images and their scores (N, K)."""
+        return np.asarray(self.indices, np.int64), np.stack([np.zeros(len(self.labels), np.float32), *self.scores])[1:]
+
+    def metrics(self, collected: Sequence[Collected]) -> dict[str, float]:
+        """All of `names`."""
+        indices = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in collected)])
+        scores = np.concatenate([np.zeros((0, len(self.labels)), np.float32), *(part[1] for part in collected)])
+        order = np.argsort(indices)  # sums do not depend on which process had which image
+        indices, scores = indices[order], scores[order].astype(np.float64)
+        kept = self._truth.known[indices]
+        truth, scores = self._truth.values[indices][kept], scores[kept]
+        self._notes = []
+        if not kept.all():
+            self._notes.append(f"{int((~kept).sum())} of {len(kept)} images have no label and are left out")
+        measure: dict[LabelKind, Callable[..., dict[str, float]]] = {
+            "single": self._single,
+            "multi": self._multi,
+            "ordinal": self._ordinal,
+            "regression": self._regression,
+        }
+        found = measure[self.target](truth, scores)
+        return {name: -1.0 if np.isnan(found[name]) else found[name] for name in self.names()}
+
+    def notes(self) -> list[str]:
+        """Images and classes that are left out."""
+        return self._notes
+
+    def draw(self, folder: Path) -> None:
+        """`<head>_confusion.png`, `<head>_calibration.png` and `<head>_numbers.png`, those that the target has."""
+        from tasks.classification import plots
+
+        if self.confusion is not None:
+            plots.draw_confusion(folder / f"{self.head}_confusion.png", self.confusion, self.labels.names)
+        if self.calibration is not None:
+            plots.draw_calibration(folder / f"{self.head}_calibration.png", self.calibration)
+        if self.numbers is not None:
+            plots.draw_numbers(folder / f"{self.head}_numbers.png", *self.numbers, self.labels.names)
+
+    @cached_property
+    def _truth(self) -> KnownLabels:
+        return KnownLabels.of(self.annotations, self.target)
+
+    def _single(self, truth: Ints, scores: Floats) -> dict[str, float]:
+        predicted = decided(scores, self.target)
+        self.calibration = Calibration.of(scores.max(axis=1, initial=0), predicted == truth)
+        own = truth[:, None] == np.arange(len(self.labels))
+        areas, precisions = self._rankings(own, scores)
+        ranked = slice(1, 2) if len(self.labels) == 2 else slice(None)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        return {
+            **self._decisions(truth, predicted),
+            "AUROC": mean_defined(areas[ranked]),
+            "AP": mean_defined(precisions[ranked]),
+            "ECE": self.calibration.error,
+            f"top{TOP}": mean_defined((best == truth[:, None]).any(axis=1)),
+        }
+
+    def _ordinal(self, truth: Ints, scores: Floats) -> dict[str, float]:
+        predicted = decided(scores, self.target)
+        decisions = self._decisions(truth, predicted)
+        return {
+            **decisions,
+            "QWK": quadratic_weighted_kappa(cast(Ints, self.confusion)),
+            "MAE": mean_defined(np.abs(predicted - truth)),
+        }
+
+    def _multi(self, truth: Bools, scores: Floats) -> dict[str, float]:
+        predicted = scores >= PRESENT
+        areas, precisions = self._rankings(truth, scores)
+        hits, annotated, found = (rows.sum(axis=0) for rows in (truth & predicted, truth, predicted))
+        self._note_missing(annotated)
+        self.calibration = Calibration.of(scores.reshape(-1), truth.reshape(-1))
+        rates = ClassRates.of(hits, annotated, found)
+        whole = ClassRates.of(*(np.asarray([counts.sum()]) for counts in (hits, annotated, found)))
+        return {
+            "mAP": mean_defined(precisions),
+            "AUROC": mean_defined(areas),
+            "F1": mean_defined(rates.f1),
+            "F1_micro": float(whole.f1[0]),
+            "exact_match": mean_defined((truth == predicted).all(axis=1)),
+            "ECE": self.calibration.error,
+            **self._by_class("AP", precisions),
+            **self._by_class("AUROC", areas),
+            **self._by_class("F1", rates.f1),
+        }
+
+    def _regression(self, truth: Floats, predicted: Floats) -> dict[str, float]:
+        self.numbers = truth, predicted
+        each = [regression_metrics(truth[:, k], predicted[:, k]) for k in range(len(self.labels))]
+        alike = [name for name, values in zip(self.labels.names, each, strict=True) if np.isnan(values["R2"])]
+        if alike:
+            self._notes.append(
+                f"R2 and Pearson cannot be measured where all annotated numbers are alike: {_some(alike)}"
+            )
+        found: dict[str, float] = {}
+        for metric in OVERALL["regression"]:
+            values = np.asarray([own[metric] for own in each])
+            found |= {metric: mean_defined(values), **self._by_class(metric, values)}
+        return found
+
+    def _decisions(self, truth: Ints, predicted: Ints) -> dict[str, float]:
+        """What follows from the decided classes alone."""
+        self.confusion = confusion_matrix(truth, predicted, len(self.labels))
+        hits, annotated, found = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        self._note_missing(annotated)
+        rates = ClassRates.of(hits, annotated, found)
+        return {
+            "accuracy": mean_defined(truth == predicted),
+            "balanced_accuracy": mean_defined(rates.recall),
+            "F1": mean_defined(rates.f1),
+            **self._by_class("precision", rates.precision),
+            **self._by_class("recall", rates.recall),
+            **self._by_class("F1", rates.f1),
+        }
+
+    def _rankings(self, truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
+        """(K,) AUROC and (K,) average precision of each class against the rest."""
+        pairs = [ranking(truth[:, k], scores[:, k]) for k in range(len(self.labels))]
+        areas, precisions = np.asarray(pairs).T
+        return areas, precisions
+
+    def _by_class(self, metric: str, values: Floats) -> dict[str, float]:
+        return {f"{metric}/{name}": float(value) for name, value in zip(self.labels.names, values, strict=True)}
+
+    def _note_missing(self, annotated: Ints) -> None:
+        missing = [name for name, count in zip(self.labels.names, annotated, strict=True) if not count]
+        if missing:
+            self._notes.append(f"left out of the means, because no image has it: {_some(missing)}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
