@@ -38,10 +38,11 @@ class MaskedPooling(nn.Module):
         rows, columns = torch.arange(height, device=valid.device), torch.arange(width, device=valid.device)
         inside = (rows < cells[:, :1])[:, None, :, None] & (columns < cells[:, 1:])[:, None, None, :]
         if self.kind == "max":
-            return level.masked_fill(~inside, -torch.inf).amax(dim=(2, 3))
+            return torch.where(inside, level, -torch.inf).amax(dim=(2, 3))
         # A mean over all cells times a factor that is exactly 1 without padding.
         share = height * width / (cells[:, :1].clamp(max=height) * cells[:, 1:].clamp(max=width)).float()
         if self.kind == "average":
-            return level.masked_fill(~inside, 0.0).mean(dim=(2, 3)) * share
+            # Not masked_fill, which would rearrange a channels-last map and so the order of the sum.
+            return torch.where(inside, level, 0.0).mean(dim=(2, 3)) * share
         powers = level.clamp(min=GEM_FLOOR).pow(self.power)
-        return (powers.masked_fill(~inside, 0.0).mean(dim=(2, 3)) * share).pow(1 / self.power)
+        return (torch.where(inside, powers, 0.0).mean(dim=(2, 3)) * share).pow(1 / self.power)
