@@ -31,11 +31,11 @@ class SegmentationScorer(Scorer):
     `pixel_accuracy` is the share of pixels whose class is right, background included; of overlapping classes, the share
     over all their planes.
 
-    Image by image: `Dice_per_image/<class>`, `HD95/<class>`, `surface_Dice/<class>` are means over images, and the same
-    names without a class are the means of those over the classes. A class that is neither annotated nor predicted in an
-    image leaves that image out of the class's mean. One that is only annotated or only predicted counts with Dice 0,
-    surface Dice 0 and, as HD95, the image's diagonal, which is the worst possible: a case that is missed altogether
-    never improves a mean. `notes` says how often each of these happened.
+    Image by image, and of a volume slice by slice: `Dice_per_image/<class>`, `HD95/<class>` and `surface_Dice/<class>`
+    are means over images, and the same names without a class are the means of those over the classes. A class that is
+    neither annotated nor predicted in an image leaves that image out of the class's mean. One that is only annotated or
+    only predicted counts with Dice 0, surface Dice 0 and, as HD95, the image's diagonal, which is the worst possible: a
+    case that is missed altogether never improves a mean. `notes` says how often each of these happened.
 
     Lengths are in millimetres where the spacing of pixels is known (`data.spacing`, else the file), else in pixels.
     """
@@ -118,23 +118,24 @@ class SegmentationScorer(Scorer):
         if measured == len(self.scored):
             unit = f"HD95 in mm, {tolerance} mm"
         elif not measured:
-            unit = f"HD95 in pixels, {tolerance} pixels: the files say no spacing; data.spacing gives one in mm"
+            unit = f"HD95 in pixels, {tolerance} pixels (no spacing is known: set data.spacing to have mm)"
         else:
             unit = (
                 f"HD95 and {tolerance} mix mm ({measured} images) and pixels (the other {len(self.scored) - measured}, "
-                "whose files say no spacing); set data.spacing to have mm throughout"
+                "whose spacing is not known): set data.spacing to have mm throughout"
             )
-        lines = [unit]
         predicted, annotated = np.moveaxis(self._counts()[:, 1:, 1:] > 0, 2, 0)
         empty, missed, invented = (
             images.sum(axis=0) for images in (~predicted & ~annotated, ~predicted & annotated, predicted & ~annotated)
         )
+        lines = [f"{unit}; a class missed altogether, or predicted where it is not, has Dice 0 and HD95 the diagonal"]
         for label, name in enumerate(self.labels.names[:SHOWN]):
             lines.append(
-                f"{name}: {len(self.scored) - empty[label]} of {len(self.scored)} images in the means over images "
-                f"({empty[label]} neither show nor predict it); in {missed[label]} it was missed altogether and in "
-                f"{invented[label]} predicted where there is none: Dice 0, HD95 the image's diagonal"
+                f"{name}: in {len(self.scored) - empty[label]} of {len(self.scored)} images; "
+                f"missed altogether in {missed[label]}, predicted where it is not in {invented[label]}"
             )
+        if len(self.labels) > SHOWN:
+            lines.append(f"... {len(self.labels) - SHOWN} more classes")
         return lines
 
     def draw(self, folder: Path) -> None:
