@@ -3,26 +3,74 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from tasks.config_section import Count, Natural, Positive, Section, Share
+from tasks.config_section import Count, Natural, NotNegative, Positive, Section, Share
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"{limits} runs backwards; expected the smaller number first")
+    return limits
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Areas = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(_ordered)]
 
 
 class AugmentConfig(Section):
-    """Random changes to training images; validation images are only resized."""
+    """Random changes to training images; boxes, outlines and masks go along. Validation images are only resized.
+
+    What a change leaves without content is filled with the mean of `image.mean`, the zero of the network's input; masks
+    are ignored there.
+    """
 
     horizontal_flip: Share = 0.5
     """Probability."""
     vertical_flip: Share = 0.0
     """Probability."""
-    colour: Share = 0.0
-    """Strength of random brightness, contrast and saturation, 0 to 1; 0 is none."""
-    scale_jitter: tuple[Positive, Positive] | None = None
+    quarter_turns: bool = False
+    """Turn by 0, 90, 180 or 270 degrees, exactly and each as often."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle in degrees, in either direction."""
+    shear: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Largest angle in degrees that either axis is tilted by."""
+    elastic: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Standard deviation of smooth deformations as a share of the sides; 0.02 is U-Net's, 0.05 is strong."""
+    scale_jitter: Range | None = None
     """Range of a further random factor on the size, e.g. (0.5, 2.0)."""
     crop: tuple[Count, Count] | None = None
     """Height and width in pixels of a random crop, taken after resizing."""
+    crop_padding: Natural = 0
+    """Pixels that a crop may reach over each edge."""
+    random_resized_crop: Areas | None = None
+    """Range of the share of the area, such as (0.08, 1.0), of a crop of aspect ratio 3/4 to 4/3, resized to
+    `center_crop` or `size`; in place of `scale_jitter` and `crop`."""
+    colour: Share = 0.0
+    """Strength of random brightness, contrast and saturation, 0 to 1; 0 is none."""
+    gamma: Range | None = None
+    """Range of a random exponent on the values from black (0) to white (1), such as (0.7, 1.5)."""
+    blur: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """Largest standard deviation of a Gaussian blur, in pixels."""
+    noise: Share = 0.0
+    """Largest standard deviation of Gaussian noise, as a share of the range from black to white."""
+    erase: Share = 0.0
+    """Probability of erasing a random rectangle of 2 to 33 % of the image; annotations stay (random erasing)."""
+    policy: Literal["none", "trivial_augment", "rand_augment"] = "none"
+    """Operations drawn from a published list: one of any strength, or `policy_operations` of `policy_magnitude`."""
+    policy_operations: Count = 2
+    """Operations of rand_augment."""
+    policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Strength of the operations of rand_augment, 0 to 30."""
+    mixup: NotNegative = 0.0
+    """Blend with another image, labels too, in shares drawn from Beta(x, x); 0.2 is usual, 0 is none. Labels only."""
+    cutmix: NotNegative = 0.0
+    """Paste a rectangle of another image in, labels by area drawn from Beta(x, x); 1.0 is usual. Labels only."""
+    mix_probability: Share = 1.0
+    """How many images are mixed, where `mixup` or `cutmix` is on; with both on, either in turn by chance."""
 
 
 class ColumnsConfig(Section):
@@ -75,6 +123,9 @@ class DataConfig(Section):
     """Resize to exactly this height and width, in place of short_side and long_side."""
     center_crop: tuple[Count, Count] | None = None
     """Height and width in pixels cut from the middle of images that are evaluated, after resizing."""
+    antialias: bool | None = None
+    """Average pixels where an image shrinks, as networks that label images expect and torchvision's detectors do not;
+    None: where `size`, `center_crop` or `augment.random_resized_crop` is set."""
     balance: Share = 0.0
     """How far to draw training images of rare classes more often: 0 not at all, 1 until all classes are as frequent."""
     short_side: Annotated[tuple[Count, ...], Field(min_length=1)] = (800,)

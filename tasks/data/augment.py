@@ -1,107 +1,97 @@
-"""Resizing for everyone, random changes for training.
+"""The random changes of one config to an annotated image, and the fitting of images that are evaluated.
 
-Sizes and flips are our own: one resize serves multi-scale training, scale jitter and the final size at once, and a
-flip of an array is free, where a composed pipeline costs half a millisecond. Colour and crops are albumentations',
-which is imported only when they are asked for (it takes two seconds).
+Sizes, flips and crops are our own: one resize serves multi-scale training, scale jitter and the final size at once, and
+a flip of an array is free, where a composed pipeline costs half a millisecond.
 """
 
 import math
-import os
-from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from tasks.config import AugmentConfig, DataConfig
-from tasks.data.image_file import Pixels
+from backbones.errors import UserError
+from tasks.config import DataConfig
+from tasks.data import affine
+from tasks.data.appearance import Appearance
+from tasks.data.geometry import (
+    Annotated,
+    Fill,
+    crop,
+    flip,
+    quarter_turn,
+    random_rectangle,
+    resize,
+    resized_size,
+)
+from tasks.data.operations import Span
+from tasks.data.policy import RandomPolicy
+from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 
 
-@dataclass(slots=True)
-class Annotated:
-    """An image with its objects, N of them, all in the pixels of `image`.
-
-    Attributes:
-        image: (H, W, C) uint8 or uint16.
-        boxes: (N, 4) float64, x1 y1 x2 y2.
-        rows: (N,) int64, which annotated object each box is, so that labels and the like can be picked out.
-        outlines: (N, H, W) uint8 of 0 and 1, or None.
-        masks: (H, W, P) uint8 as in `heads.contract.MaskTargets`, or None.
-    """
-
-    image: Pixels
-    boxes: npt.NDArray[np.float64]
-    rows: npt.NDArray[np.int64]
-    outlines: npt.NDArray[np.uint8] | None = None
-    masks: npt.NDArray[np.uint8] | None = None
-
-    def keep(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
-        """Leave only these objects."""
-        self.boxes, self.rows = self.boxes[chosen], self.rows[chosen]
-        self.outlines = None if self.outlines is None else self.outlines[chosen]
-
-
-def resized_size(size: tuple[int, int], short_side: float, long_side: float) -> tuple[int, int]:
-    """(height, width) after resizing: the short side becomes `short_side` unless the long one would pass `long_side`.
-
-    Rounded down, as in torchvision's `GeneralizedRCNNTransform`; at least 1.
-    """
-    scale = min(short_side / min(size), long_side / max(size))
-    return max(math.floor(size[0] * scale), 1), max(math.floor(size[1] * scale), 1)
-
-
-def resize(item: Annotated, size: tuple[int, int]) -> None:
-    """Resize to (height, width): bilinear without antialiasing, outlines by the nearest pixel (torchvision's rule)."""
-    height, width = item.image.shape[:2]
-    if (height, width) == size:
-        return
-    factors = np.array([size[1] / width, size[0] / height] * 2)
-    item.image = _with_channels(cv2.resize(item.image, size[::-1], interpolation=cv2.INTER_LINEAR))
-    item.boxes = item.boxes * factors
-    if item.outlines is not None:
-        outlines = np.zeros((len(item.outlines), *size), np.uint8)
-        for small, large in zip(item.outlines, outlines, strict=True):
-            cv2.resize(small, size[::-1], dst=large, interpolation=cv2.INTER_NEAREST)
-        item.outlines = outlines
-    if item.masks is not None:
-        item.masks = _with_channels(cv2.resize(item.masks, size[::-1], interpolation=cv2.INTER_NEAREST))
-
-
-def flip(item: Annotated, horizontal: bool, vertical: bool) -> None:
-    """Mirror left to right, top to bottom, or both."""
-    height, width = item.image.shape[:2]
-    axes = (0,) * vertical + (1,) * horizontal
-    if not axes:
-        return
-    item.image = np.flip(item.image, axes)
-    if item.masks is not None:
-        item.masks = np.flip(item.masks, axes)
-    if item.outlines is not None:
-        item.outlines = np.flip(item.outlines, tuple(axis + 1 for axis in axes))
-    x1, y1, x2, y2 = item.boxes.T
-    if horizontal:
-        x1, x2 = width - x2, width - x1
-    if vertical:
-        y1, y2 = height - y2, height - y1
-    item.boxes = np.stack([x1, y1, x2, y2], 1)
-
-
-def clip(item: Annotated) -> None:
-    """Clip boxes to the image and drop the objects of which nothing is left."""
-    height, width = item.image.shape[:2]
-    item.boxes = item.boxes.clip(0, [width, height, width, height])
-    visible = np.asarray((item.boxes[:, 2:] > item.boxes[:, :2]).all(axis=1))
-    if item.outlines is not None:
-        visible &= item.outlines.any(axis=(1, 2))
-    if not visible.all():
-        item.keep(visible)
-
-
 def fit_for_evaluation(item: Annotated, config: DataConfig) -> None:
-    """Resize, and cut out the middle where the config says so, without anything random."""
-    resize(item, config.size or resized_size(_size(item.image), config.short_side[-1], config.long_side))
+    """Resize, and cut out the middle where the config says so, without anything random.
+
+    An image that is smaller than the middle to be cut out stays as it is on that side.
+    """
+    size = config.size or resized_size(item.size, config.short_side[-1], config.long_side)
+    resize(item, size, uses_antialias(config))
+    if config.center_crop is not None:
+        height, width = (min(pair) for pair in zip(item.size, config.center_crop, strict=True))
+        # Rounded as in torchvision.
+        top, left = round((item.size[0] - height) / 2), round((item.size[1] - width) / 2)
+        crop(item, top, left, (height, width), np.zeros(item.image.shape[2]))  # nothing lies outside
+
+
+def require_fitting(config: DataConfig, wanted: Wanted) -> None:
+    """Raise `UserError` when changes of images do not go with one another or with the targets that are wanted."""
+    augment = config.augment
+    elsewhere = [name for name, on in (("boxes", wanted.boxes or wanted.outlines), ("masks", wanted.masks)) if on]
+    if config.center_crop is not None and elsewhere:
+        raise UserError(
+            f"data.center_crop is {config.center_crop}, but a head predicts {elsewhere[0]}, which are evaluated on the "
+            "whole image; expected None: use data.size, or data.augment.crop for training"
+        )
+    if config.size and config.center_crop and any(np.greater(config.center_crop, config.size)):
+        raise UserError(f"data.center_crop is {config.center_crop}; expected at most data.size, {config.size}")
+    for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
+        if alpha and (elsewhere or wanted.labels is None):
+            raise UserError(
+                f"data.augment.{name} is {alpha:g}, but a head learns from {' and '.join(elsewhere) or 'no labels'}; "
+                "expected 0: only labels of whole images can be mixed"
+            )
+    if augment.cutmix and wanted.labels == "regression":
+        raise UserError(
+            f"data.augment.cutmix is {augment.cutmix:g}, but labels are numbers of a regression, which a pasted part "
+            "does not change by its area; expected 0: use data.augment.mixup"
+        )
+    if augment.random_resized_crop:
+        _resized_crop_size(config)
+        for name, other in (("crop", augment.crop), ("scale_jitter", augment.scale_jitter)):
+            if other is not None:
+                raise UserError(
+                    f"data.augment.{name} is {other} and data.augment.random_resized_crop is "
+                    f"{augment.random_resized_crop}; expected one of them: set the other to None"
+                )
+    if augment.crop_padding and augment.crop is None:
+        raise UserError(
+            f"data.augment.crop_padding is {augment.crop_padding}, but data.augment.crop is None; expected a crop that "
+            "reaches over the edges: set it too"
+        )
+
+
+def uses_antialias(config: DataConfig) -> bool:
+    """Whether images are averaged where they shrink."""
+    if config.antialias is not None:
+        return config.antialias
+    return bool(config.size or config.center_crop or config.augment.random_resized_crop)
+
+
+def fill_of(spec: ImageSpec) -> Fill:
+    """(C,) the stored values that become 0 at the network's input, as the padding of batches is."""
+    # Whether there is a mean for each channel is checked when a model is built.
+    mean = np.array(spec.mean if len(spec.mean) == spec.channels else np.mean(spec.mean))
+    stored = mean * (spec.white - spec.low) + spec.low
+    return np.broadcast_to(np.round(stored) if spec.bit_depth <= 16 else stored, spec.channels)
 
 
 class Augmentation:
@@ -113,66 +103,92 @@ class Augmentation:
     """
 
     def __init__(self, config: DataConfig, spec: ImageSpec) -> None:
-        self.data, self.config, self.spec = config, config.augment, spec
-        self._pipeline: Any = None  # built in the process that uses it
+        self.data, self.config = config, config.augment
+        self._antialias, self._fill = uses_antialias(config), fill_of(spec)
+        self._span = Span(spec.low, spec.white)
+        self._policy = None
+        if self.config.policy != "none":
+            count, magnitude = self.config.policy_operations, self.config.policy_magnitude
+            self._policy = RandomPolicy(self.config.policy, count, magnitude, self._span, self._fill)
+        self._appearance: Appearance | None = None  # built in the process that uses it
 
     def __call__(self, item: Annotated, seed: int) -> None:
-        """Resize, crop, recolour and flip in place; the draws depend on `seed` alone."""
+        """Resize, move, crop, recolour, flip and erase in place; the draws depend on `seed` alone."""
         config, random = self.config, np.random.default_rng(seed)
-        # All are drawn whatever the config, so that switching one on does not change the others.
+        # All are drawn whatever the config, so that switching one on does not change the others; what needs many draws
+        # has a generator of its own.
         short = self.data.short_side[int(random.integers(len(self.data.short_side)))]
         jitter = random.uniform(*(config.scale_jitter or (1.0, 1.0)))
         horizontal, vertical = random.random(2) < (config.horizontal_flip, config.vertical_flip)
-        height, width = self.data.size or resized_size(_size(item.image), short, self.data.long_side)
-        resize(item, (max(round(height * jitter), 1), max(round(width * jitter), 1)))
-        if config.crop or config.colour:
-            self._run_pipeline(item, int(random.integers(2**32)))
-        flip(item, bool(horizontal), bool(vertical))
+        appearance_seed, turns = int(random.integers(2**32)), int(random.integers(4))
+        angle, tilt_x, tilt_y = random.uniform(-1, 1, 3)
+        crop_at, erases = random.random(2), random.random() < config.erase
 
-    def _run_pipeline(self, item: Annotated, seed: int) -> None:
-        if self._pipeline is None:
-            self._pipeline = _pipeline(self.config, item.image.shape[2])
-        self._pipeline.set_random_seed(seed)
-        # albumentations computes in uint8 or in float32 from 0 to 1, which holds all 65,536 levels.
-        deep = item.image.dtype == np.uint16
-        targets = {"image": item.image.astype(np.float32) / np.float32(65535) if deep else item.image}
-        if self.config.crop:
-            clip(item)
-            targets |= {"bboxes": item.boxes, "rows": np.arange(len(item.boxes))}
-            if item.outlines is not None and len(item.outlines):
-                targets["masks"] = item.outlines
-        out = self._pipeline(**targets)
-        item.image = _with_channels(np.round(out["image"] * 65535).astype(np.uint16) if deep else out["image"])
-        if self.config.crop:
-            if item.outlines is not None:
-                item.outlines = np.asarray(out.get("masks", np.zeros((0, *_size(item.image)), np.uint8)))
-            item.keep(np.asarray(out["rows"], np.int64))
-            item.boxes = np.asarray(out["bboxes"], np.float64).reshape(-1, 4)
-
-
-def _pipeline(config: AugmentConfig, channels: int) -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask a server for its newest version
-    import albumentations as A
-
-    steps: list[Any] = []
-    boxes = None
-    if config.crop:
-        height, width = config.crop
-        steps.append(A.RandomCrop(height, width, pad_if_needed=True, pad_position="top_left", p=1.0))
-        boxes = A.BboxParams(format="pascal_voc", label_fields=["rows"], min_width=1, min_height=1)
-    if config.colour:
-        amount = 0.5 * config.colour
-        if channels == 3:
-            spread = (1 - amount, 1 + amount)
-            steps.append(A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0, 0), p=1.0))
+        frame, size = (0, 0, *item.size), self.data.size or resized_size(item.size, short, self.data.long_side)
+        size = (max(round(size[0] * jitter), 1), max(round(size[1] * jitter), 1))
+        if config.random_resized_crop:
+            size = _resized_crop_size(self.data)
+            frame = random_rectangle(item.size, config.random_resized_crop, np.random.default_rng([seed, 1]))
+        if config.rotate or config.shear or config.elastic:
+            tilt = affine.shear(*(math.tan(math.radians(config.shear * tilt)) for tilt in (tilt_x, tilt_y)))
+            self._warp(item, frame, size, affine.rotation(config.rotate * angle) @ tilt, seed)
         else:
-            steps.append(A.RandomBrightnessContrast(amount, amount, p=1.0))
-    return A.Compose(steps, bbox_params=boxes, seed=0)
+            crop(item, *frame[:2], frame[2:], self._fill)
+            resize(item, size, self._antialias)
+        if config.crop:
+            top, left = (self._offset(*sides) for sides in zip(item.size, config.crop, crop_at, strict=True))
+            crop(item, top, left, config.crop, self._fill)
+        if self._policy is not None:
+            self._policy(item, np.random.default_rng([seed, 3]))
+        if Appearance.wanted(config):
+            if self._appearance is None:
+                self._appearance = Appearance(config, self._span, item.image.shape[2])
+            item.image = self._appearance(item.image, appearance_seed)
+        flip(item, bool(horizontal), bool(vertical))
+        if config.quarter_turns:
+            quarter_turn(item, turns)
+        if erases:
+            _erase(item, self._fill, np.random.default_rng([seed, 4]))
+
+    def _warp(
+        self, item: Annotated, frame: tuple[int, int, int, int], size: tuple[int, int], tilt: affine.Matrix, seed: int
+    ) -> None:
+        if self._antialias:  # a warp samples
+            crop(item, *frame[:2], frame[2:], self._fill)
+            resize(item, size, antialias=True)
+            frame = (0, 0, *size)
+        displacement = None
+        if self.config.elastic:
+            displacement = affine.random_displacement(size, self.config.elastic, np.random.default_rng([seed, 2]))
+        matrix = affine.about_centre(tilt, size) @ affine.scaling(frame, size)
+        affine.warp(item, matrix, size, self._fill, displacement)
+
+    def _offset(self, whole: int, part: int, share: float) -> int:
+        """Where a crop begins; an image that is too small lies in its top left corner."""
+        padding = self.config.crop_padding
+        room = whole + 2 * padding - part
+        return int(share * (room + 1)) - padding if room >= 0 else 0
 
 
-def _size(image: Pixels) -> tuple[int, int]:
-    return image.shape[0], image.shape[1]
+def _resized_crop_size(config: DataConfig) -> tuple[int, int]:
+    size = config.center_crop or config.size
+    if size is None:
+        raise UserError(
+            f"data.augment.random_resized_crop is {config.augment.random_resized_crop}, but data.size and "
+            "data.center_crop are None; expected the size that crops are resized to: set one of them"
+        )
+    return size
 
 
-def _with_channels(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return image[:, :, None] if image.ndim == 2 else image  # cv2 drops a single channel
+def _erase(item: Annotated, fill: Fill, random: np.random.Generator) -> None:
+    """Fill a rectangle of 2 to 33 % of the area and aspect ratio 0.3 to 3.3 (Zhong et al. 2020, algorithm 1)."""
+    height, width = item.size
+    for _ in range(10):
+        area = height * width * random.uniform(0.02, 1 / 3)
+        ratio = math.exp(random.uniform(math.log(0.3), math.log(3.3)))
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < h < height and 0 < w < width:
+            top, left = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
+            item.image = item.image.copy()  # it may be a view of a file's pixels
+            item.image[top : top + h, left : left + w] = fill
+            return

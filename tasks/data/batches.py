@@ -29,6 +29,9 @@ class BatchPlan:
         training: as above.
         world_size: processes.
         passes: parts that each process takes its share in.
+        weights: (I,) how often training draws each image in comparison; None takes each once. An epoch has the same
+            number of steps. An image whose share of the draws is 2.3 is drawn 2 or 3 times (systematic resampling,
+            Kitagawa 1996), so that equal weights, too, take each once.
 
     Raises:
         UserError: a training batch cannot be divided evenly.
@@ -43,6 +46,7 @@ class BatchPlan:
         training: bool,
         world_size: int = 1,
         passes: int = 1,
+        weights: npt.NDArray[np.floating] | None = None,
     ) -> None:
         parts = world_size * passes
         if batch_size < 1 or (training and batch_size % parts):
@@ -61,6 +65,7 @@ class BatchPlan:
         self._landscape = sizes[:, 1] >= sizes[:, 0]
         self.batch_size, self.seed, self.training = batch_size, seed, training
         self.world_size, self.passes = world_size, passes
+        self._weights = None if weights is None else np.asarray(weights, np.float64)
 
     def __len__(self) -> int:
         """Batches an epoch, the same in each."""
@@ -72,7 +77,7 @@ class BatchPlan:
         if not self.training:
             order = np.argsort(~self._landscape, kind="stable")
             return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        order = np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(len(self._landscape))
+        order = self._order(np.random.default_rng(derive_seed(self.seed, "order", epoch)))
         groups = [order[self._landscape[order]], order[~self._landscape[order]]]
         whole = [len(group) // self.batch_size * self.batch_size for group in groups]
         full = [group[:n].reshape(-1, self.batch_size) for group, n in zip(groups, whole, strict=True)]
@@ -83,16 +88,43 @@ class BatchPlan:
         batches = batches[np.random.default_rng(derive_seed(self.seed, "batches", epoch)).permutation(len(batches))]
         return list(batches)
 
+    def _order(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
+        """(I,) images in the order of an epoch."""
+        images = len(self._landscape)
+        order = random.permutation(images)
+        if self._weights is None:
+            return order
+        # Evenly spaced points on the line of all weights, in an order that is another one each epoch, so that no two
+        # images exclude each other forever.
+        ends = np.cumsum(self._weights[order])
+        points = (np.arange(images) + random.random()) / images * ends[-1]
+        # The last point may be rounded onto the end; an image of weight 0 is never met.
+        drawn = np.searchsorted(ends, points.clip(max=np.nextafter(ends[-1], 0)), side="right")
+        return random.permutation(order[drawn])
+
     def parts(self, epoch: int, rank: int = 0, start: int = 0) -> Iterator[list[SampleKey]]:
         """What process `rank` loads, part by part, from batch `start` on: `passes` parts a batch.
 
         In evaluation a part may be empty; it is left out.
         """
-        for batch in self.batches(epoch)[start:]:
+        batches = self.batches(epoch)
+        if not batches:
+            return
+        flat, ends = np.concatenate(batches), np.cumsum([len(batch) for batch in batches])
+        for batch in np.split(np.stack([flat, _repeats(flat)], 1), ends[:-1])[start:]:
             share = np.array_split(batch, self.world_size)[rank]
             for part in np.array_split(share, self.passes):
                 if len(part):
-                    yield [SampleKey(int(index), epoch) for index in part]
+                    yield [SampleKey(index, epoch, repeat) for index, repeat in part.tolist()]
+
+
+def _repeats(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(N,), how many times each index was there before."""
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    repeats = np.empty_like(indices)
+    repeats[order] = np.arange(len(indices)) - np.searchsorted(ordered, ordered)
+    return repeats
 
 
 def collate(samples: Sequence[Sample], divisor: int) -> Batch:

@@ -1,11 +1,14 @@
-"""Annotated images as samples: read, resize, augment."""
+"""Annotated images as samples: read, resize, augment, mix."""
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.augment import Annotated, Augmentation, clip, fit_for_evaluation
+from tasks.data.augment import Augmentation, fit_for_evaluation
+from tasks.data.balance import sampling_weights
+from tasks.data.geometry import Annotated, clip
+from tasks.data.mixing import mix, mixes
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.semantic import semantic_masks
 from tasks.data.wanted import Wanted
@@ -40,6 +43,10 @@ class Dataset:
         self.annotations, self.config, self.spec = annotations, config, spec
         self.seed, self.training, self.wanted = seed, training, wanted or Wanted()
         self._augment = Augmentation(config, spec)
+        self._mixes = training and self.wanted.labels is not None and mixes(config.augment)
+        # Partners are drawn from all images as often as these are.
+        weights = sampling_weights(annotations, config.balance) if self._mixes else None
+        self._cumulated = None if weights is None else np.cumsum(weights)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -50,9 +57,16 @@ class Dataset:
         Raises:
             UserError: the image cannot be used; see `read_image`.
         """
-        annotations, index, wanted = self.annotations, key.index, self.wanted
-        image_id = annotations.image_id(index)
-        seed = derive_seed(self.seed, "sample", key.epoch, image_id)
+        # The first time in an epoch as it has always been; a repeated image changes otherwise.
+        time = (key.epoch,) if not key.repeat else (key.epoch, "repeat", key.repeat)
+        seed = derive_seed(self.seed, "sample", *time, self.annotations.image_id(key.index))
+        sample = self._read(key.index, seed)
+        if self._mixes:
+            self._mix(sample)
+        return sample
+
+    def _read(self, index: int, seed: int) -> Sample:
+        annotations, wanted = self.annotations, self.wanted
         image = annotations.image(index, self.spec, self.config.exif)
         size = (image.shape[0], image.shape[1])
         objects = annotations.objects(index)
@@ -67,7 +81,7 @@ class Dataset:
         clip(item)
         return Sample(
             image=item.image,
-            image_id=image_id,
+            image_id=annotations.image_id(index),
             file=annotations.describe(index),
             seed=seed,
             original_size=size,
@@ -78,6 +92,21 @@ class Dataset:
             image_labels=label_values(annotations, index) if wanted.labels else None,
             masks=item.masks,
         )
+
+    def _mix(self, sample: Sample) -> None:
+        """Mix with an image drawn from the whole split, so that neither the batch nor the process decides."""
+        random, config = np.random.default_rng(derive_seed(sample.seed, "mix")), self.config.augment
+        mixed, at = random.random() < config.mix_probability, random.random()
+        if not mixed or sample.image_labels is None or not len(sample.image_labels):
+            return
+        index = int(at * len(self))
+        if self._cumulated is not None:
+            index = min(int(np.searchsorted(self._cumulated, at * self._cumulated[-1], side="right")), len(self) - 1)
+        other = self._read(index, derive_seed(sample.seed, "partner"))
+        if other.image_labels is None or not len(other.image_labels):
+            return
+        sample.image, share = mix(sample.image, other.image, config, random)
+        sample.image_labels = np.float32(share) * sample.image_labels + np.float32(1 - share) * other.image_labels
 
 
 def label_values(annotations: Annotations, index: int) -> Floats:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.balance import sampling_weights
 from tasks.data.batches import BatchPlan, collate
 from tasks.data.dataset import Dataset
 from tasks.data.sample import Batch, SampleKey
@@ -25,7 +26,7 @@ class TrainingLoader:
 
     Args:
         annotations: the training split.
-        config: batch size, workers, sizes, augmentation.
+        config: batch size, workers, sizes, augmentation, balance.
         spec: of the images.
         seed: of order and augmentation.
         divisor: batches are padded to multiples of this.
@@ -37,7 +38,7 @@ class TrainingLoader:
         wanted: the targets that samples bring.
 
     Raises:
-        UserError: the batch size cannot be divided among processes and passes.
+        UserError: the batch size cannot be divided among processes and passes, or there is nothing to balance by.
     """
 
     def __init__(
@@ -57,7 +58,13 @@ class TrainingLoader:
     ) -> None:
         dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted)
         plan = BatchPlan(
-            annotations.sizes.numpy(), config.batch_size, seed=seed, training=True, world_size=world_size, passes=passes
+            annotations.sizes.numpy(),
+            config.batch_size,
+            seed=seed,
+            training=True,
+            world_size=world_size,
+            passes=passes,
+            weights=sampling_weights(annotations, config.balance),
         )
         self.passes = passes
         self.steps_per_epoch = len(plan)

@@ -17,10 +17,13 @@ from heads.contract import ImageSizes, Targets
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """What a sampler asks a data set for: which image, in which epoch. All randomness of a sample follows from it."""
+    """What a sampler asks a data set for: which image, in which epoch, and the how many-th time in it from 0. All
+    randomness of a sample follows from it.
+    """
 
     index: int
     epoch: int
+    repeat: int = 0
 
 
 @dataclass(slots=True)
