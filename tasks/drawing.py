@@ -84,8 +84,8 @@ def side_by_side(left: Picture, right: Picture, titles: tuple[str, str]) -> Imag
 
 def viewable(image: npt.NDArray[np.generic], spec: ImageSpec) -> Image:
     """Stored pixels (H, W, C) as (H, W, 3) uint8: the range of `spec` stretched to 0 .. 255, grey repeated."""
-    low, white = spec.low, spec.white
-    scaled = np.clip((image.astype(np.float32) - low) * (255.0 / (white - low)), 0, 255).astype(np.uint8)
+    black, white = spec.black, spec.white
+    scaled = np.clip((image.astype(np.float32) - black) * (255.0 / (white - black)), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(scaled[:, :, :1], 3, axis=2) if scaled.shape[2] < 3 else scaled[:, :, :3])
 
 

@@ -12,6 +12,7 @@ from tasks.config import Experiment
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
+from tasks.normalisation import Normalisation
 from tasks.plugins import import_plugins
 
 
@@ -24,21 +25,12 @@ class Model(nn.Module):
         image: how stored pixels become network input; done here, on the device.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, backbone: Backbone, heads: Mapping[str, Head], image: ImageSpec) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.backbone_frozen = False
-        # One multiply and one add: ((x - low) / (white - low) - mean) / std, folded into the two constants.
-        scale = image.white - image.low
-        mean = torch.tensor(image.mean).view(-1, 1, 1) * scale + image.low
-        std = torch.tensor(image.std).view(-1, 1, 1) * scale
-        # The constants belong to the ImageSpec, which travels with the checkpoint; they are not weights.
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.normalisation = Normalisation(image)
 
     @property
     def divisor(self) -> int:
@@ -47,7 +39,7 @@ class Model(nn.Module):
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """Feature maps of a batch; padding is exactly zero at the network's input."""
-        images = (batch.images - self.mean) / self.std
+        images: Tensor = self.normalisation(batch.images)
         height, width = batch.sizes.padded
         inside_rows = torch.arange(height, device=images.device) < batch.sizes.valid[:, :1]
         inside_columns = torch.arange(width, device=images.device) < batch.sizes.valid[:, 1:]
@@ -103,11 +95,7 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     """
     import_plugins(config.plugins)
     image = config.image
-    for field in ("mean", "std"):
-        if len(getattr(image, field)) != image.channels:
-            raise UserError(
-                f"image.{field} has {len(getattr(image, field))} values for {image.channels} channels; give one each"
-            )
+    image.require_complete()
     if not config.heads:
         raise UserError("heads is empty; a config needs at least one head, such as heads={'boxes': FasterRCNNConfig()}")
     backbone = build_backbone(config.backbone.name, in_channels=image.channels, **config.backbone.factory_options())

@@ -1,39 +1,42 @@
-"""One image file as an array of stored values: RGB or grey, 8 or 16 bit, upright as its annotator saw it.
+"""One image file as an array of stored values: a photograph, a page of a TIFF, a DICOM frame, a slice of a volume.
 
 Decided here:
     Alpha is dropped, not composited: what other readers (cv2, PIL's convert, torchvision) give, and so what networks
-    have seen. CMYK and YCCK go through PIL, which knows Adobe's inverted values; a palette is looked up.
+    have seen.
     A file of another depth than the spec's is scaled by the full range (8 to 16 bit: times 257), never cut or wrapped.
-    EXIF orientation under "auto": turned, unless the annotated size is that of the stored pixels and not that of the
-    turned ones. Where both fit (square images, half turns, mirrors) or no size is annotated, it is turned, as every
-    annotation tool does today.
+    Not so where values have a meaning: real numbers (bit depth 32) are the stored values of any file, unscaled, and a
+    DICOM or NIfTI file whose values do not fit 8 or 16 bits as they are is refused.
+    What is not finite in a file of real numbers becomes a finite value of the same image: inf the largest, -inf and
+    "not a number", which programs write where they know nothing, the smallest.
 """
 
-import io
-import warnings
 from pathlib import Path
-from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from backbones.errors import UserError
 from tasks.config import SliceAxis
+from tasks.data.raster_file import MAX_PIXELS, Exif, Pixels, page_count, read_raster
 from tasks.image_spec import ImageSpec
 
-Pixels = npt.NDArray[Any]  # uint8, uint16 or float32
-Exif = Literal["auto", "apply", "ignore"]
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
-MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
-ORIENTATION = 0x0112  # EXIF tag, 1 .. 8
+__all__ = [
+    "MAX_PIXELS",
+    "NIFTI",
+    "SUFFIXES",
+    "Exif",
+    "Pixels",
+    "fit_pixels",
+    "frame_count",
+    "is_image",
+    "read_image",
+    "read_spacing",
+]
+
 TIFF, DICOM, NIFTI = (".tif", ".tiff"), (".dcm", ".dicom"), (".nii", ".nii.gz")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", *TIFF, *DICOM, *NIFTI)
 """Endings, in lower case, of the files that can be read."""
-
-# What cv2 would print about a damaged file is said once, with the file's name, by the UserError.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def is_image(path: Path) -> bool:
@@ -58,12 +61,25 @@ def frame_count(path: Path, axis: SliceAxis) -> int:
         from tasks.data.dicom_file import frames_in
 
         return frames_in(path)
-    if not name.endswith(TIFF):
-        return 1
-    try:
-        return int(getattr(_header(path, path.read_bytes()), "n_frames", 1))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file") from None
+    return page_count(path) if name.endswith(TIFF) else 1
+
+
+def read_spacing(path: Path, frame: int, axis: SliceAxis) -> tuple[float, float] | None:
+    """Millimetres from row to row and from column to column, None if the file does not say.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        from tasks.data.nifti_file import slice_spacing
+
+        return slice_spacing(path, axis)
+    if name.endswith(DICOM):
+        from tasks.data.dicom_file import frame_spacing
+
+        return frame_spacing(path, frame)
+    return None
 
 
 def read_image(
@@ -74,46 +90,44 @@ def read_image(
     frame: int = 0,
     axis: SliceAxis = "axial",
 ) -> Pixels:
-    """Read a JPEG, PNG, TIFF, BMP, WebP or PPM file.
+    """Read one image.
 
     Args:
-        path: the file.
+        path: the file; see `SUFFIXES`.
         spec: channels and bit depth to return; grey is repeated for 3 channels, colour is weighted to grey (BT.601)
-            for 1.
+            for 1. With percentiles, the result is scaled by them.
         annotated_size: (height, width) in the annotations; the result has it.
         exif: whether to apply the EXIF orientation.
-        frame: which frame or slice of a file that holds several.
+        frame: which frame, page or slice of a file that holds several.
         axis: of the slices of a volume.
 
     Returns:
-        (H, W, C) uint8 or uint16, contiguous, RGB order.
+        (H, W, C) uint8, uint16 or float32, contiguous, RGB order; C is `spec.stored_channels`.
 
     Raises:
         UserError: the file is missing, empty, damaged, cut off, no image, too large, of another size than annotated,
             or its channels or depth do not fit the spec.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image file") from None
-    if not data:
-        raise UserError(
-            f"{path}: the file is empty; expected an image: copy it again or take it out of the annotations"
-        )
-    header = _header(path, data)
-    orientation = _orientation(header)
-    image = _decode(path, data, header)
-    image = image[:, :, None] if image.ndim == 2 else image
-    if header.format == "TIFF":  # both decoders turn these on their own; 6 and 8 undo each other, the others themselves
-        image = turn(image, {6: 8, 8: 6}.get(orientation, orientation))
-    image = turn(image, _choose_orientation(orientation, image.shape[:2], annotated_size, exif))
+    name = path.name.lower()
+    medical = name.endswith((*DICOM, *NIFTI))
+    if name.endswith(NIFTI):
+        from tasks.data.nifti_file import read_slice
+
+        image = read_slice(path, frame, axis)
+    elif medical:
+        from tasks.data.dicom_file import read_frame
+
+        image = read_frame(path, frame)
+    else:
+        image = read_raster(path, annotated_size, exif, frame)
     if annotated_size is not None and image.shape[:2] != annotated_size:
         found, stated = (f"{width} x {height}" for height, width in (image.shape[:2], annotated_size))
         raise UserError(
             f"{path}: the image is {found} pixels (width x height), annotated as {stated}; expected the size that "
-            "was annotated: "
-            "the file was replaced or resized, or belongs to another annotation"
+            "was annotated: the file was replaced or resized, or belongs to another annotation"
         )
+    if medical and spec.percentiles is None:
+        _require_depth(path, image, spec.bit_depth)
     return fit_pixels(path, image, spec)
 
 
@@ -124,93 +138,18 @@ def fit_pixels(path: Path, image: Pixels, spec: ImageSpec) -> Pixels:
         UserError: they do not fit it.
     """
     image = image[:, :, None] if image.ndim == 2 else image
-    return _fit_depth(path, _fit_channels(path, image, spec.channels), spec.bit_depth)
-
-
-def turn(image: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation, 1 .. 8 (Exif 2.32, tag 0x0112), by flips and a transposition; contiguous."""
-    if orientation >= 5:
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _choose_orientation(orientation: int, stored: tuple[int, ...], annotated: tuple[int, int] | None, exif: str) -> int:
-    if exif == "ignore":
-        return 1
-    turned = stored[::-1] if orientation >= 5 else stored
-    if exif == "auto" and stored == annotated and turned != annotated:
-        return 1
-    return orientation
-
-
-def _header(path: Path, data: bytes) -> Image.Image:
-    """Format, mode and size, without decoding."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of the metadata, and PIL's own lower bound on the size
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
+    if spec.bit_depth == 32 or spec.percentiles is not None:
+        if image.dtype not in (np.uint8, np.uint16):  # kept as they are until percentiles are known
+            image = _finite(image.astype(np.float32))
+    elif image.dtype not in (np.uint8, np.uint16):
         raise UserError(
-            f"{path}: holds more than {MAX_PIXELS} pixels; expected less: cut the image into tiles"
-        ) from None
-    except Exception:  # PIL's parsers raise whatever their input makes them stumble over
-        raise UserError(f"{path}: not an image that can be read; expected one of {', '.join(FORMATS)}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(
-            f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS} in all: cut the image "
-            "into tiles"
+            f"{path}: the pixels are {image.dtype}; expected {spec.bit_depth} bit without sign: set image.bit_depth to "
+            "32, and image.windows, image.percentiles, or image.low and image.high"
         )
-    return image
-
-
-def _orientation(header: Image.Image) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = header.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block does not make the pixels worse
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _decode(path: Path, data: bytes, header: Image.Image) -> Pixels:
-    """(H, W) or (H, W, C) in the channels of the file."""
-    # Some builds of libjpeg fill what is missing with grey. A JPEG ends in a marker that its compressed data cannot
-    # contain; a file with something behind the image, as phones write, may lack it at the place looked at, so PIL has
-    # the last word.
-    cut_off = header.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    if cut_off or header.mode not in ("L", "RGB", "RGBA", "I;16", "I;16B"):
-        return _decode_slowly(path, header)
-    flags = cv2.IMREAD_COLOR_RGB if header.format in ("JPEG", "MPO") and header.mode == "RGB" else cv2.IMREAD_UNCHANGED
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        image = None
-    if image is None:
-        return _decode_slowly(path, header)
-    if flags == cv2.IMREAD_UNCHANGED and image.ndim == 3 and image.shape[2] in (3, 4):
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    return image
-
-
-def _decode_slowly(path: Path, header: Image.Image) -> Pixels:
-    mode = {"1": "L", "LA": "L", "PA": "RGB", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header.load()
-            # Through RGBA, because a palette may carry transparency that `convert` would warn about.
-            source = header.convert("RGBA") if header.mode == "P" and "transparency" in header.info else header
-            return np.asarray(source.convert(mode.get(header.mode, header.mode)))
-    except Exception as error:  # see _header
-        raise UserError(
-            f"{path}: the image is cut off or damaged ({error}); expected a whole one: copy it again or take it out "
-            "of the annotations"
-        ) from None
+    image = _fit_channels(path, image, spec.stored_channels)
+    if spec.percentiles is not None:
+        return _between_percentiles(image, *spec.percentiles)
+    return _fit_depth(image, spec.bit_depth)
 
 
 def _fit_channels(path: Path, image: Pixels, channels: int) -> Pixels:
@@ -231,9 +170,40 @@ def _fit_channels(path: Path, image: Pixels, channels: int) -> Pixels:
     )
 
 
-def _fit_depth(path: Path, image: Pixels, bit_depth: int) -> Pixels:
+def _require_depth(path: Path, image: Pixels, bit_depth: int) -> None:
+    """Refuse to rescale values that have a meaning."""
+    fits = {8: (np.uint8,), 16: (np.uint8, np.uint16)}.get(bit_depth)
+    if fits is None or image.dtype in fits:
+        return
+    if image.dtype == np.uint16:
+        wanted = "16, and image.high or image.windows to what is white"
+    else:
+        wanted = "32, and image.windows, image.percentiles, or image.low and image.high"
+    raise UserError(
+        f"{path}: the values are {image.dtype}, from {image.min():g} to {image.max():g} in this image; image.bit_depth "
+        f"{bit_depth} does not hold them: set it to {wanted}"
+    )
+
+
+def _fit_depth(image: Pixels, bit_depth: int) -> Pixels:
+    if bit_depth == 32:
+        return image.astype(np.float32, copy=False)
     if image.dtype == np.uint8:
         return image if bit_depth == 8 else image.astype(np.uint16) * np.uint16(257)
-    if image.dtype == np.uint16:
-        return image if bit_depth == 16 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    raise UserError(f"{path}: the pixels are {image.dtype}; expected 8 or 16 bit without sign: convert the file")
+    return image if bit_depth == 16 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _between_percentiles(image: Pixels, low: float, high: float) -> npt.NDArray[np.float32]:
+    """float32, 0 at the lower percentile of all pixels and 1 at the upper one; all 0 where they are one."""
+    black, white = np.percentile(image, (low, high))
+    if not black < white:
+        return np.zeros(image.shape, np.float32)
+    return ((image.astype(np.float32) - np.float32(black)) / np.float32(white - black)).clip(0, 1)
+
+
+def _finite(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    known = np.isfinite(image)
+    if known.all():
+        return image
+    smallest, largest = (image[known].min(), image[known].max()) if known.any() else (0.0, 0.0)
+    return np.nan_to_num(image, nan=smallest, neginf=smallest, posinf=largest)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from backbones.errors import UserError
-from tasks.data.image_file import MAX_PIXELS, read_image, turn
+from tasks.data.image_file import read_image
+from tasks.data.raster_file import MAX_PIXELS, turn
 from tasks.image_spec import ImageSpec
 
 RGB8, GREY8 = ImageSpec(), ImageSpec(channels=1)
@@ -222,7 +223,7 @@ def test_other_channels_and_depths(tmp_path: Path, picture: npt.NDArray[np.uint8
         read_image(save(tmp_path / "a.png", picture), ImageSpec(channels=5))
     file = tmp_path / "f.tif"
     cv2.imwrite(str(file), np.zeros((4, 4), np.float32))
-    with pytest.raises(UserError, match="pixels are float32; expected 8 or 16 bit"):
+    with pytest.raises(UserError, match="pixels are float32; expected 8 bit without sign"):
         read_image(file, GREY8)
 
 
