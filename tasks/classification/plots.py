@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -25,25 +26,28 @@ def draw_confusion(file: Path, confusion: Ints, names: Sequence[str]) -> None:
     classes = len(names)
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
-    side = min(max(5.0, 1.8 + 0.5 * classes), 20.0)
-    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    colours = colormaps["Blues"].with_extremes(bad="0.85")
-    image = axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
-    size = min(10.0, max(5.0, 0.6 * 72 * side / (classes + 3)))
+    side = min(max(4.0, 0.5 * classes), 20.0)
+    figure = Figure(figsize=(side, side), dpi=100)
+    # The matrix fills the figure; names of any length lie outside, and saving it "tight" takes them in.
+    axes, bar = figure.add_axes((0, 0, 1, 1)), figure.add_axes((1 + 0.2 / side, 0, 0.25 / side, 1))
+    # The root makes a few confusions among many images visible.
+    image = axes.imshow(
+        shares, cmap=colormaps["Blues"].with_extremes(bad="0.85"), norm=PowerNorm(0.5, 0, 1), aspect="auto"
+    )
+    size = min(10.0, 0.7 * 72 * side / classes)
     shown = [_short(name) for name in names]
-    turned = sum(len(name) for name in shown) * size > 60 * side
+    turned = max(map(len, shown)) * size * 0.7 > 72 * side / classes
     axes.set_xticks(range(classes), shown, fontsize=size, rotation=90 if turned else 0, parse_math=False)
     axes.set_yticks(range(classes), shown, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("annotated")
     if classes <= MOST_COUNTS:
         for (row, column), count in np.ndenumerate(confusion):
-            ink = "white" if shares[row, column] > 0.5 else "black"
             if count or row == column:
+                ink = "white" if shares[row, column] > 0.35 else "black"
                 axes.text(column, row, f"{count}", ha="center", va="center", color=ink, fontsize=size)
-    figure.colorbar(image, ax=axes, label="share of the annotated class", fraction=0.04, pad=0.02)
-    figure.savefig(file)
+    figure.colorbar(image, cax=bar, label="share of the annotated class")
+    figure.savefig(file, bbox_inches="tight")
 
 
 def draw_calibration(file: Path, calibration: Calibration) -> None:
