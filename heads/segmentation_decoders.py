@@ -176,7 +176,7 @@ class SegmentationFPN(SegmentationHead):
         features: of the backbone; needs c2 to c5, each of twice the stride of the one before.
         num_classes: K, without background.
         pyramid_channels: of every level of the pyramid.
-        segmentation_channels: of the branch, a multiple of 32.
+        segmentation_channels: of the branch, a multiple of 32 from 64 on.
         dropout: of whole channels before the logits, 0 .. 1.
         merge: `add` the levels, or `cat` their channels.
         options: of `SegmentationHead`.
@@ -200,8 +200,10 @@ class SegmentationFPN(SegmentationHead):
         levels = ALL_LEVELS[1:]
         require_levels(self.name, features, levels)
         _require_doubling(self.name, features, levels)
-        fits = segmentation_channels % GROUPS == 0
-        require(self.name, "segmentation_channels", segmentation_channels, fits, f"a multiple of {GROUPS}")
+        # A group of one channel has nothing to normalise on a map of a single cell; torch refuses it.
+        fits = segmentation_channels % GROUPS == 0 and segmentation_channels > GROUPS
+        expected = f"a multiple of {GROUPS} from {2 * GROUPS} on"
+        require(self.name, "segmentation_channels", segmentation_channels, fits, expected)
         channels = [features[level].channels for level in levels]
         module = FPNDecoder(channels, 5, pyramid_channels, segmentation_channels, dropout, merge)
         decoder = Decoder(module, levels, 0, module.out_channels, 1, features["c2"].stride)
