@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasks.config import SliceAxis
 from tasks.data.image_file import Exif, Pixels, fit_pixels, read_image
+from tasks.data.image_labels import describe_labels
 from tasks.data.mask_files import MaskFiles
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
@@ -174,6 +175,8 @@ class Annotations:
             int(self.crowd[rows].sum()),
             int((counts == 0).sum()),
         )
+        image_labels = _rows(self.image_labels, chosen)
+        report.content = _content(image_labels, self.mask_files is not None, self.label_map)
         return replace(
             self,
             split=split,
@@ -189,7 +192,7 @@ class Annotations:
             areas=self.areas[rows],
             mask_files=None if self.mask_files is None else self.mask_files.select(chosen),
             groups=None if self.groups is None else self.groups.select(chosen),
-            image_labels=_rows(self.image_labels, chosen),
+            image_labels=image_labels,
             frames=_rows(self.frames, chosen),
             pixels=_rows(self.pixels, chosen),
             weights=_rows(self.weights, chosen),
@@ -291,6 +294,7 @@ def pack_images(
     """
     count = len(names)
     report.images = report.without_boxes = count
+    report.content = _content(others.get("image_labels"), others.get("mask_files") is not None, label_map)
     return Annotations(
         split=split,
         root=root,
@@ -306,6 +310,13 @@ def pack_images(
         areas=torch.zeros(0, dtype=torch.float64),
         **others,
     )
+
+
+def _content(image_labels: Tensor | None, masks: bool, label_map: LabelMap) -> str | None:
+    """What images bring besides boxes, in words; None: nothing."""
+    classes = f"masks of {len(label_map)} class{'es' * (len(label_map) > 1)} ({label_map})"
+    parts = [describe_labels(image_labels, label_map)] if image_labels is not None else []
+    return ", ".join([*parts, classes] if masks else parts) or None
 
 
 def _rows(array: Tensor | None, chosen: npt.NDArray[np.int64]) -> Tensor | None:

@@ -41,8 +41,8 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, split: str, masks: bool = False) -> Annotations:
-        """One split, with the outlines of its objects if `masks`. The label map is the same for all splits of a
-        folder, or they cannot be trained and evaluated together.
+        """One split, with masks or the outlines of its objects if `masks`. The label map is the same for all splits
+        of a folder, or they cannot be trained and evaluated together.
         """
 
 

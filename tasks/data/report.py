@@ -23,8 +23,10 @@ class ReadReport:
         boxes: boxes kept, crowd regions included.
         crowd: crowd regions among them.
         without_boxes: images that have no box.
+        content: what the images bring where it is not boxes: "2 classes (normal 12, pneumonia 12)"; None: boxes.
         dropped: what was left out, by reason.
         mended: what was changed to be usable, by what was done.
+        notes: what else a person should know.
     """
 
     source: str
@@ -32,8 +34,10 @@ class ReadReport:
     boxes: int = 0
     crowd: int = 0
     without_boxes: int = 0
+    content: str | None = None
     dropped: dict[str, Finding] = field(default_factory=dict)
     mended: dict[str, Finding] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, example: str) -> None:
         """Record that something was left out."""
@@ -45,17 +49,17 @@ class ReadReport:
 
     def __str__(self) -> str:
         """One line for people."""
-        line = f"{self.source}: {self.images} images, {self.boxes} boxes"
-        extra = [f"{self.crowd} crowd"] * (self.crowd > 0) + [f"{self.without_boxes} images without"] * (
-            self.without_boxes > 0
-        )
-        if extra:
-            line += f" ({', '.join(extra)})"
+        line = f"{self.source}: {self.images} images, {self.content or self._boxes()}"
         for verb, findings in (("dropped", self.dropped), ("mended", self.mended)):
             for reason, finding in findings.items():
                 more = ", ..." if finding.count > len(finding.examples) else ""
                 line += f"; {verb} {finding.count} {reason} ({', '.join(finding.examples)}{more})"
-        return line
+        return "; ".join([line, *self.notes])
+
+    def _boxes(self) -> str:
+        extra = [f"{self.crowd} crowd"] * (self.crowd > 0)
+        extra += [f"{self.without_boxes} images without"] * (self.without_boxes > 0)
+        return f"{self.boxes} boxes" + (f" ({', '.join(extra)})" if extra else "")
 
 
 def _note(findings: dict[str, Finding], reason: str, example: str) -> None:

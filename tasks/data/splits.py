@@ -1,192 +1,245 @@
 """From `data.*` in a config to the two splits that a run needs, found, asked for, or made."""
 
-import random
-import re
-
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
 
 # Importing a reader's module registers it.
 from tasks.data.cells import CellsFolder
+from tasks.data.cifar import CifarBatches
 from tasks.data.coco import CocoFolder
+from tasks.data.csv_table import CsvTable
+from tasks.data.folds import divide, group_of_each, make_folds
+from tasks.data.label_folders import LabelFolders
+from tasks.data.mask_classes import MAX_CLASSES
+from tasks.data.mask_folders import MaskFolders
+from tasks.data.mnist import MnistFiles
+from tasks.data.npz_arrays import NpzArrays
 from tasks.data.readers import Reader, readers
+from tasks.data.split_names import choose_splits
 from tasks.data.voc import VocFolder
+from tasks.data.wanted import Wanted
 from tasks.seeding import derive_seed
 
-BUILT_IN = {"coco": CocoFolder, "voc": VocFolder, "cells": CellsFolder}
+# What `data.format=auto` looks for, in this order.
+BOXES: dict[type[Reader], str] = {
+    CocoFolder: "COCO json (annotations/instances_*.json, *.json, */_annotations.coco.json)",
+    VocFolder: "Pascal VOC xml (Annotations/*.xml)",
+}
+TABLES: dict[type[Reader], str] = {
+    CsvTable: "a table with a column for the image (labels.csv, train.csv and val.csv)",
+    NpzArrays: "arrays (*.npz)",
+}
+# Masks that are drawn come before outlines; folders of images are taken for classes when nothing else is there.
+MASKS: dict[type[Reader], str] = {
+    MaskFolders: "images/ and masks/ (or image and label, JPEGImages and SegmentationClass)",
+    CocoFolder: BOXES[CocoFolder],
+    **TABLES,
+}
+LABELS: dict[type[Reader], str] = {
+    **TABLES,
+    CifarBatches: "CIFAR batches (cifar-10-batches-py/, ...)",
+    MnistFiles: "MNIST files (raw/train-images-idx3-ubyte, ...)",
+    LabelFolders: "a folder of images for each class (CLASS/*, SPLIT/CLASS/*)",
+}
+FILES = (CsvTable, NpzArrays)  # formats of a single file
+
+Splits = tuple[Annotations, Annotations, list[str]]
 
 
-def open_splits(config: DataConfig, seed: int, masks: bool = False) -> tuple[Annotations, Annotations, list[str]]:
+def open_splits(config: DataConfig, seed: int, wanted: Wanted | None = None) -> Splits:
     """The training and the validation split, and what a person should be told about them, a line each.
 
     A split that is not there is made from the other: a share of `val_fraction` of the images, drawn by `seed`, is held
-    out; images that `group_by` puts together stay on one side.
+    out; with `folds`, one of them is. See `folds` for what stays together.
 
     Args:
         config: root, format, names of the splits, how to make one.
         seed: of a made split.
-        masks: also read the outlines of objects.
+        wanted: the targets that the splits must bring; None is boxes.
 
     Raises:
         UserError: no data there, a split that was asked for is not among those found, splits that disagree on the
-            classes, no training images, or anything that a reader refuses.
+            classes, no training images, nothing to learn from, or anything that a reader refuses.
     """
-    reader = _open_reader(config)
-    names = reader.splits()
-    train_name, val_name = choose_splits(names, config.train, config.val)
+    wanted = wanted or Wanted()
+    reader = _open_reader(config, wanted)
+    train_name, val_name = choose_splits(reader.splits(), config.train, config.val)
     messages = []
-    if train_name is not None and val_name is not None:
-        train, val = reader.read(train_name, masks), reader.read(val_name, masks)
+    given = config.folds is None and train_name is not None and val_name is not None
+    if given:
+        train, val = (_read(reader, str(name), wanted) for name in (train_name, val_name))
         reports = [train.report, val.report]
     else:
-        first = reader.read(train_name or val_name or names[0], masks)
-        reports = [first.report]
-        train, val = make_split(first, config.val_fraction, config.group_by, seed)
-        missing = "validation" if train_name else "training"
-        how = f", grouped by {config.group_by}" if config.group_by else ""
+        whole = _read(reader, str(train_name or val_name), wanted)
+        reports = [whole.report]
+        if config.folds is not None:
+            train, val = _hold_out_fold(whole, config, seed)
+            how = f"fold {config.fold} of {config.folds} is held out"
+            if train_name is not None and val_name is not None:
+                messages.append(
+                    f"{reader.root}: the split {val_name!r} is not used, since data.folds is set; set that to None to "
+                    "evaluate on it"
+                )
+        else:
+            train, val = make_split(whole, config.val_fraction, config.group_by, seed)
+            how = f"no {'validation' if train_name else 'training'} split found; made one"
         messages.append(
-            f"{reader.root}: no {missing} split found; made one: {len(train)} images of {first.split!r} to train "
-            f"on, {len(val)} held "
-            f"out (seed {seed}{how})"
+            f"{reader.root}: {how}: {len(train)} images of {whole.split!r} to train on, {len(val)} held out "
+            f"(seed {seed}{_grouping(whole, config)})"
         )
-    if train.label_map != val.label_map:
-        raise UserError(
-            f"{reader.root}: the splits {train.split!r} and {val.split!r} list different categories "
-            f"({train.label_map} | "
-            f"{val.label_map}); expected the same ids and names in both"
-        )
-    for split in (train, val):
-        if not len(split):
-            raise UserError(f"{split.report.source}: 0 images in the split {split.split!r}; expected at least one")
-    if not len(train.boxes):
-        raise UserError(
-            f"{train.report.source}: no usable box in the split {train.split!r}; expected at least one to learn from"
-        )
+    _require_usable(reader, train, val, wanted)
     messages += map(str, reports)
-    shared = len({train.file(i) for i in range(len(train))} & {val.file(i) for i in range(len(val))})
-    if shared:
-        messages.append(
-            f"{shared} images are in {train.split!r} and in {val.split!r}: the metric will flatter; choose with "
-            "data.train, data.val"
-        )
+    if given:
+        messages += _overlaps(train, val, config)
     return train, val, messages
 
 
-def _open_reader(config: DataConfig) -> Reader:
-    if config.format == "cells":
-        return CellsFolder(config.root)
-    root = config.root
-    if root is None:
-        raise UserError(
-            "data.root is not set; give the folder of images and annotations, or data.format=cells for a sample"
-        )
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"data.root {root} {what}; expected a folder with COCO json or Pascal VOC data")
-    if config.format != "auto":
-        reader = readers.build(config.format, root)
-    else:
-        found = [reader for reader in BUILT_IN.values() if reader.recognises(root)]
-        if not found:
-            raise UserError(
-                f"data.root {root}: no annotations found; expected COCO json (annotations/instances_*.json, *.json, "
-                "*/_annotations.coco.json) or Pascal VOC xml (Annotations/*.xml); set data.format for another kind"
-            )
-        reader = found[0](root)
-    if not reader.splits():
-        raise UserError(
-            f"data.root {root}: no split found by the reader {config.format!r}; check data.format and data.root"
-        )
-    return reader
-
-
-def choose_splits(names: list[str], train: str | None = None, val: str | None = None) -> tuple[str | None, str | None]:
-    """Which of the splits to train on and which to validate on; at least one of the two.
-
-    A name that was asked for is taken as it is; otherwise "train" or else the first name that contains it, and
-    likewise "val", "valid", "test" in this order. "trainval" holds what "val" holds, so the two are never paired.
+def open_folds(config: DataConfig, wanted: Wanted | None = None) -> Annotations:
+    """The split that `data.folds` divides, undivided.
 
     Raises:
-        UserError: a name that was asked for is not there.
+        UserError: see `open_splits`.
     """
-    for field, asked in (("train", train), ("val", val)):
-        if asked is not None and asked not in names:
-            raise UserError(f"data.{field} is {asked!r}; expected one of the splits found: {', '.join(names)}")
-    found_train = train or _best([n for n in names if n != val], ("train",))
-    others = [n for n in names if n != found_train and "train" not in n]
-    if found_train is not None and "trainval" in found_train:
-        others = [n for n in others if "val" not in n]
-    found_val = val or _best(others, ("val", "test"))
-    if found_train is None and len(names) > 1:
-        rest = [n for n in names if n != found_val]
-        found_train = rest[0] if len(rest) == 1 and "test" not in rest[0] and "val" not in rest[0] else None
-    if found_train is not None:
-        return (found_train, found_val) if found_val is not None else (found_train, None)
-    if found_val is not None:
-        return None, found_val
-    if len(names) > 1:
-        raise UserError(f"cannot tell which split to train on; set data.train to one of {', '.join(names)}")
-    return names[0], None
-
-
-def _best(names: list[str], words: tuple[str, ...]) -> str | None:
-    for word in words:
-        holding = sorted(
-            (n for n in names if word in n.lower()), key=lambda n: (n.lower() != word, "trainval" in n, len(n), n)
-        )
-        if holding:
-            return holding[0]
-    return None
+    wanted = wanted or Wanted()
+    reader = _open_reader(config, wanted)
+    train_name, val_name = choose_splits(reader.splits(), config.train, config.val)
+    return _read(reader, str(train_name or val_name), wanted)
 
 
 def make_split(
     split: Annotations, val_fraction: float, group_by: str | None, seed: int
 ) -> tuple[Annotations, Annotations]:
-    """Hold out a share of the images.
+    """Hold out a share of the images, with each class in its share.
 
     Args:
         split: what to divide.
         val_fraction: share of the images held out, between 0 and 1; whole groups are, so it is met only nearly.
         group_by: regular expression searched in the file name; images whose first group (or whole match) is equal stay
-            together.
+            together. Groups of the data set itself come first.
         seed: of the draw.
 
     Raises:
         UserError: the expression is none or does not match, or there are too few images or groups.
     """
-    groups: dict[str, list[int]] = {}
-    for index in range(len(split)):
-        name = split.name(index)
-        groups.setdefault(name if group_by is None else _group(name, group_by), []).append(index)
-    if len(groups) < 2:
+    train, val = divide(split, [1 - val_fraction, val_fraction], derive_seed(seed, "split"), group_by)
+    return split.select(train, f"{split.split}-train"), split.select(val, f"{split.split}-val")
+
+
+def _hold_out_fold(whole: Annotations, config: DataConfig, seed: int) -> tuple[Annotations, Annotations]:
+    count, fold = config.folds or 0, config.fold
+    if fold >= count:
+        raise UserError(f"data.fold is {fold}; expected 0 to {count - 1}, as data.folds is {count}")
+    folds = make_folds(whole, count, seed, config.group_by)
+    rest = sorted(index for number, part in enumerate(folds) if number != fold for index in part.tolist())
+    return whole.select(rest, f"{whole.split}-without-fold{fold}"), whole.select(
+        folds[fold], f"{whole.split}-fold{fold}"
+    )
+
+
+def _grouping(whole: Annotations, config: DataConfig) -> str:
+    if whole.groups is not None:
+        return ", in the groups of the data"
+    return f", grouped by {config.group_by}" if config.group_by else ""
+
+
+def _read(reader: Reader, split: str, wanted: Wanted) -> Annotations:
+    return reader.read(split, masks=wanted.outlines or wanted.masks is not None)
+
+
+def _require_usable(reader: Reader, train: Annotations, val: Annotations, wanted: Wanted) -> None:
+    if train.label_map != val.label_map:
         raise UserError(
-            f"{split.report.source}: a split cannot be made from {len(split)} images in {len(groups)} groups; "
-            "expected at least 2 "
-            "groups: change data.group_by or give a second split"
+            f"{reader.root}: the splits {train.split!r} and {val.split!r} list different categories "
+            f"({train.label_map} | {val.label_map}); expected the same ids and names in both"
         )
-    keys = sorted(groups)
-    random.Random(derive_seed(seed, "split")).shuffle(keys)
-    wanted, held_out = val_fraction * len(split), 0
-    val: list[int] = []
-    for key in keys[:-1]:  # one group is left to train on
-        # Nearest to the wanted number, but never nothing.
-        if val and abs(held_out + len(groups[key]) - wanted) >= abs(held_out - wanted):
-            break
-        val += groups[key]
-        held_out += len(groups[key])
-    held = set(val)
-    train = [index for index in range(len(split)) if index not in held]
-    return split.select(train, f"{split.split}-train"), split.select(sorted(val), f"{split.split}-val")
+    for split in (train, val):
+        if not len(split):
+            raise UserError(f"{split.report.source}: 0 images in the split {split.split!r}; expected at least one")
+    if wanted.boxes:
+        _require_boxes(train)
+    if wanted.labels is not None:
+        _require_labels(train)
+    if wanted.masks is not None:
+        _require_masks(train, wanted)
 
 
-def _group(name: str, pattern: str) -> str:
+def _require_boxes(train: Annotations) -> None:
+    if not len(train.boxes):
+        raise UserError(
+            f"{train.report.source}: no usable box in the split {train.split!r}; expected at least one to learn from"
+        )
+
+
+def _require_labels(train: Annotations) -> None:
+    if train.image_labels is None:
+        raise UserError(
+            f"{train.report.source}: has no labels of whole images; expected {', '.join(LABELS.values())}: "
+            "check data.root and data.format"
+        )
+
+
+def _require_masks(train: Annotations, wanted: Wanted) -> None:
+    if train.mask_files is None and (train.segments is None or not len(train.boxes)):
+        raise UserError(
+            f"{train.report.source}: has no masks; expected {', '.join(MASKS.values())}: check data.root and "
+            "data.format"
+        )
+    if wanted.masks == "one" and len(train.label_map) > MAX_CLASSES:
+        raise UserError(
+            f"{train.report.source}: {len(train.label_map)} classes; expected at most {MAX_CLASSES} in one mask"
+        )
+
+
+def _overlaps(train: Annotations, val: Annotations, config: DataConfig) -> list[str]:
+    """Lines about images, or groups of images, that are on both sides."""
+    advice = "the metric will flatter; choose with data.train, data.val"
+    where = f"are in {train.split!r} and in {val.split!r}"
+    if train.pixels is None or train.split == val.split:
+        sides = ({(split.file(i), split.frame(i), i * (split.pixels is not None)) for i in range(len(split))}
+                 for split in (train, val))  # fmt: skip
+        shared = len(set.intersection(*sides))
+        if shared:
+            return [f"{shared} images {where}: {advice}"]
+    if config.group_by is None and train.groups is None:
+        return []
     try:
-        match = re.search(pattern, name)
-    except re.error as error:
-        raise UserError(f"data.group_by {pattern!r} is not a regular expression ({error})") from None
-    if match is None:
+        groups = [set(group_of_each(split, config.group_by)) for split in (train, val)]
+    except UserError:  # the expression was written for one of the two
+        return []
+    both = sorted(groups[0] & groups[1])
+    return [f"{len(both)} groups ({', '.join(both[:3])}{', ...' * (len(both) > 3)}) {where}: {advice}"] if both else []
+
+
+def _open_reader(config: DataConfig, wanted: Wanted) -> Reader:
+    labels = wanted.labels or "single"
+    if config.format == "cells":
+        cells = CellsFolder(config.root)
+        only_labels = wanted.labels is not None and not wanted.boxes and wanted.masks is None
+        return CsvTable(cells.root, config, labels) if only_labels else cells
+    root = config.root
+    if root is None:
+        raise UserError("data.root is not set; give the folder of the data, or data.format=cells for a sample")
+    looked_for = BOXES if wanted.boxes else MASKS if wanted.masks is not None else LABELS
+    expected = ", or ".join(looked_for.values())
+    if not root.exists():
+        raise UserError(f"data.root {root} does not exist; expected a folder with {expected}")
+    if config.format != "auto":
+        reader = readers.build(config.format, root, config, labels)
+        if root.is_file() and type(reader) in {*BOXES, *MASKS, *LABELS}.difference(FILES):
+            raise UserError(f"data.root {root} is not a folder; expected one for data.format {config.format!r}")
+    else:
+        candidates = looked_for if root.is_dir() else FILES
+        found = next((kind for kind in candidates if kind in looked_for and kind.recognises(root)), None)
+        if found is None and root.is_file():
+            raise UserError(f"data.root {root} is not a folder; expected one with {expected}")
+        if found is None:
+            raise UserError(
+                f"data.root {root}: no annotations found; expected {expected}; set data.format for another kind"
+            )
+        reader = found(root, config, labels)
+    if not reader.splits():
         raise UserError(
-            f"data.group_by {pattern!r} does not match the file name {name!r}; expected it to match every one"
+            f"data.root {root}: no split found by the reader {config.format!r}; check data.format and data.root"
         )
-    return (match.group(1) or "") if match.re.groups else match.group()
+    return reader
