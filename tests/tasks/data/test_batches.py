@@ -1,5 +1,7 @@
 """Which images make up which batch, and how samples are padded into one."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -85,6 +87,79 @@ def test_evaluation_takes_every_image_once(images: int, world_size: int) -> None
     assert all(parts)
     assert sorted(key.index for part in parts for key in part) == list(range(images))
     assert list(plan.parts(0)) == list(plan.parts(0))
+
+
+def weighted(weights: npt.NDArray[np.float64], size: int = 4, **options: int) -> BatchPlan:
+    return BatchPlan(image_sizes(len(weights), 0), size, training=True, weights=weights, **options)
+
+
+def counts(plan: BatchPlan, epoch: int, images: int) -> npt.NDArray[np.int64]:
+    return np.bincount(np.concatenate(plan.batches(epoch)), minlength=images)
+
+
+def test_equal_weights_take_each_image_once() -> None:
+    for images in (1, 3, 7, 10, 49, 1000):
+        for epoch in range(3):
+            assert (counts(weighted(np.full(images, 0.37), 1), epoch, images) == 1).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(weights=st.lists(st.floats(0, 100), min_size=1, max_size=40), epoch=st.integers(0, 5))
+def test_images_are_drawn_in_proportion(weights: list[float], epoch: int) -> None:
+    values = np.array(weights)
+    if values.sum() < 1e-3:
+        return
+    plan = weighted(values, 1)
+    assert len(plan.batches(epoch)) == len(plan) == len(values)
+    expected = values / values.sum() * len(values)
+    drawn = counts(plan, epoch, len(values))
+    assert (drawn >= np.floor(expected - 1e-9)).all()
+    assert (drawn <= np.ceil(expected + 1e-9)).all()
+
+
+def test_weights_on_average_over_epochs() -> None:
+    values = np.random.default_rng(0).uniform(0, 2, 60)
+    values[7] = 0
+    plan = weighted(values, 4)
+    drawn = np.array([counts(plan, epoch, 60) for epoch in range(400)])
+    np.testing.assert_allclose(drawn.mean(0), values / values.sum() * 60, atol=0.12)
+    assert not drawn[:, 7].any()
+    # No two images keep each other out: all pairs of neighbours are drawn together in some epoch.
+    light = np.flatnonzero((values > 0.6) & (values < 0.9))
+    together = [(drawn[:, a] > 0) & (drawn[:, b] > 0) for a, b in pairwise(light)]
+    assert len(together) > 3
+    assert all(0.2 < both.mean() < 0.8 for both in together)
+
+
+def test_weighted_epochs_differ_and_repeat() -> None:
+    values = np.random.default_rng(0).uniform(0, 2, 30)
+    orders = [
+        [batch.tolist() for batch in weighted(values, 4, seed=seed).batches(epoch)]
+        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+
+
+def test_no_key_comes_twice() -> None:
+    values = np.ones(40)
+    values[3], values[8] = 30, 12
+    keys = [key for part in weighted(values, 4).parts(2) for key in part]
+    assert len(keys) == len(set(keys)) == 40
+    repeats = [key.repeat for key in keys if key.index == 3]
+    assert repeats == list(range(len(repeats)))
+    assert len(repeats) > 9
+    ranks = [weighted(values, 4, world_size=2, passes=2).parts(2, rank, start=3) for rank in (0, 1)]
+    assert {key for own in ranks for part in own for key in part} == set(keys[12:])
+
+
+def test_weighted_batches_hold_one_shape() -> None:
+    sizes = image_sizes(50, 20)
+    plan = BatchPlan(sizes, 6, training=True, weights=np.random.default_rng(0).uniform(0, 1, 70))
+    batches = plan.batches(0)
+    assert [len(batch) for batch in batches] == [6] * (70 // 6)
+    assert len([batch for batch in batches if len({bool(sizes[i, 1] >= sizes[i, 0]) for i in batch}) > 1]) <= 1
 
 
 def sample(height: int, width: int, boxes: int, channels: int = 3, dtype: type = np.uint8) -> Sample:
