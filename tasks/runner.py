@@ -29,8 +29,8 @@ from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
 from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
-from tasks.interruption import Interrupted, StopSignals
 from tasks.inference import Predictor
+from tasks.interruption import Interrupted, StopSignals
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch
 from tasks.model import Model

@@ -7,8 +7,8 @@ import torch
 from accelerate.utils.operations import broadcast_object_list
 
 from backbones import UserError
-from tasks.class_weights import set_class_weights
 from tasks.checkpoint import Checkpoint, load_checkpoint, require_same_image, require_same_labels
+from tasks.training_statistics import fill_from_data
 from tasks.config import Experiment
 from tasks.data.augment import require_fitting
 from tasks.data.loader import TrainingLoader
@@ -56,7 +56,7 @@ def train_experiment(
     for message in messages:
         reporter.say(message)
     labels = head_labels(config, train)
-    set_class_weights(config, train)
+    fill_from_data(config, train)
 
     # The initial weights are a function of the seed alone.
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))

@@ -4,61 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from backbones import UserError, backbones
-from heads import BoxTargets, ImageSizes, Targets, heads
-from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig
-from tasks.data.sample import Batch
+from backbones import UserError
+from tasks.config import Experiment
 from tasks.experiment_file import read_experiment
 from tasks.image_spec import ImageSpec
 from tasks.inventory import config_files
 from tasks.label_map import LabelMap
-from tasks.model import Model, build_model
-from tasks.optim import build_optimizer
+from tasks.model import build_model
+from tests.tasks.steps import CLASSES, batch, take_step
 
-CLASSES = LabelMap(ids=(1, 2, 5), names=("a", "b", "c"))
 CONFIGS = [str(file) for file in config_files()]
-
-
-def batch(channels: int = 3) -> Batch:
-    """Two images of different size, the second without a box."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, channels, 64, 96), dtype=torch.uint8, generator=generator)
-    valid, original = torch.tensor([[64, 96], [50, 70]]), torch.tensor([[128, 192], [100, 140]])
-    targets = BoxTargets(
-        boxes=torch.tensor([[[8.0, 8, 40, 40], [50, 10, 90, 60]], [[0, 0, 0, 0], [0, 0, 0, 0]]]),
-        labels=torch.tensor([[0, 2], [-1, -1]]),
-        crowd=torch.zeros(2, 2, dtype=torch.bool),
-        annotated=torch.ones(2, dtype=torch.bool),
-    )
-    sizes = ImageSizes((64, 96), valid, original)
-    return Batch(images, sizes, Targets(torch.tensor([11, 12]), targets), (7, 9), ("one.png", "two.png"))
-
-
-def take_step(model: Model, config: Experiment) -> None:
-    """One optimizer step and a prediction; every trained weight has moved or had a gradient of zero."""
-    config.optimizer.lr = 1e-4
-    optimizer = build_optimizer(model, config.optimizer)
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    losses = model.train()(batch(config.image.channels))
-    assert losses
-    assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in losses.values()), losses
-    torch.stack(list(losses.values())).sum().backward()
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert [name for name, p in trained.items() if p.grad is None] == []
-    optimizer.step()
-    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved
-    assert moved <= trained.keys()
-    with torch.inference_mode():
-        found = model.eval().predict(batch(config.image.channels))
-    assert found.keys() == config.heads.keys()
-    for predictions in found.values():
-        assert len(predictions) == 2
-        for prediction, (height, width) in zip(predictions, batch().sizes.original.tolist(), strict=True):
-            assert prediction.boxes.shape == (len(prediction.scores), 4)
-            assert (prediction.boxes >= 0).all()
-            assert (prediction.boxes <= torch.tensor([width, height, width, height])).all()
-            assert ((prediction.labels >= 0) & (prediction.labels < len(CLASSES))).all()
 
 
 def test_configs_are_found() -> None:
@@ -75,18 +30,6 @@ def test_every_config(file: str, variant: str, monkeypatch: pytest.MonkeyPatch) 
     assert Experiment.model_validate_json(config.model_dump_json()) == config, "config.json would differ"
     torch.manual_seed(0)
     take_step(build_model(config, dict.fromkeys(config.heads, CLASSES)), config)
-
-
-@pytest.mark.parametrize("head", heads.names())
-@pytest.mark.parametrize("backbone", backbones.names())
-def test_every_backbone_with_every_head(backbone: str, head: str) -> None:
-    head_config = FasterRCNNConfig(fpn_channels=16, box_head_channels=16, rpn_post_nms=20, roi_samples=8)
-    config = Experiment(
-        backbone=BackboneConfig(name=backbone),
-        heads={"out": head_config if head == "faster_rcnn" else PluginHeadConfig(name=head)},
-    )
-    torch.manual_seed(0)
-    take_step(build_model(config, {"out": CLASSES}), config)
 
 
 def test_padding_is_zero_at_the_input_of_the_network(tiny: Experiment) -> None:

@@ -53,7 +53,7 @@ def test_a_pixelwise_network_gives_what_it_gives_at_once(blend: str, window: tup
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.75])
 @pytest.mark.parametrize("blend", ["gaussian", "constant"])
 def test_equals_monai(overlap: float, blend: str) -> None:
-    """A network that sees beyond a pixel gives other scores in every window; only the same blend adds up to the same."""
+    """A network that sees beyond a pixel gives other scores in every window; only the same blend adds up alike."""
     torch.manual_seed(1)
     network = nn.Conv2d(1, 2, 9, padding=4)
     image = torch.rand(1, 1, 96, 80)
