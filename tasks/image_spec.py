@@ -44,6 +44,11 @@ class ImageSpec(BaseModel):
         return 1 if self.windows else self.channels
 
     @property
+    def stores_real_numbers(self) -> bool:
+        """Whether images are float32 until the model normalises them; else uint8 or uint16."""
+        return self.bit_depth == 32 or self.percentiles is not None
+
+    @property
     def black(self) -> float:
         """The stored value that becomes 0; the lowest of all windows."""
         if self.windows:
@@ -63,8 +68,9 @@ class ImageSpec(BaseModel):
     def stored_mean(self) -> tuple[float, ...]:
         """Value of each stored channel that becomes 0 at the network's input; several windows agree on their mean."""
         if self.windows:
-            windows = self.windows * (self.channels if len(self.windows) == 1 else 1)
-            each = [mean * width + centre - width / 2 for mean, (centre, width) in zip(self.mean, windows, strict=True)]
+            several = self.windows * (self.channels if len(self.windows) == 1 else 1)
+            pairs = zip(self.mean, several, strict=False)  # their number is checked by `require_complete`
+            each = [mean * width + centre - width / 2 for mean, (centre, width) in pairs]
             return (sum(each) / len(each),)
         return tuple(mean * (self.white - self.black) + self.black for mean in self.mean)
 
@@ -74,8 +80,6 @@ class ImageSpec(BaseModel):
         # between.
         if self.bit_depth not in (8, 16, 32):
             raise ValueError(f"bit_depth is {self.bit_depth}; expected 8, 16, or 32 for real numbers")
-        if not self.black < self.white:
-            raise ValueError(f"low {self.low} is not below high {self.white}")
         if any(s <= 0 for s in self.std):
             raise ValueError(f"std {self.std} holds a value that is not positive")
         if self.windows is not None and not self.windows:
@@ -85,6 +89,8 @@ class ImageSpec(BaseModel):
                 raise ValueError(f"the window {centre} {width} has no width; expected its centre, then a width above 0")
         if self.percentiles and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError(f"percentiles {self.percentiles}; expected two that rise, within 0 and 100")
+        if not self.black < self.white:
+            raise ValueError(f"low {self.low} is not below high {self.white}")
         return self
 
     def require_complete(self) -> None:

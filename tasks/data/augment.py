@@ -89,9 +89,8 @@ def uses_antialias(config: DataConfig) -> bool:
 def fill_of(spec: ImageSpec) -> Fill:
     """(C,) the stored values that become 0 at the network's input, as the padding of batches is."""
     # Whether there is a mean for each channel is checked when a model is built.
-    mean = np.array(spec.mean if len(spec.mean) == spec.channels else np.mean(spec.mean))
-    stored = mean * (spec.white - spec.low) + spec.low
-    return np.broadcast_to(np.round(stored) if spec.bit_depth <= 16 else stored, spec.channels)
+    stored = np.resize(spec.stored_mean, spec.stored_channels)
+    return stored if spec.stores_real_numbers else np.round(stored)
 
 
 class Augmentation:
@@ -105,7 +104,7 @@ class Augmentation:
     def __init__(self, config: DataConfig, spec: ImageSpec) -> None:
         self.data, self.config = config, config.augment
         self._antialias, self._fill = uses_antialias(config), fill_of(spec)
-        self._span = Span(spec.low, spec.white)
+        self._span = Span(spec.black, spec.white)
         self._policy = None
         if self.config.policy != "none":
             count, magnitude = self.config.policy_operations, self.config.policy_magnitude

@@ -138,7 +138,7 @@ def fit_pixels(path: Path, image: Pixels, spec: ImageSpec) -> Pixels:
         UserError: they do not fit it.
     """
     image = image[:, :, None] if image.ndim == 2 else image
-    if spec.bit_depth == 32 or spec.percentiles is not None:
+    if spec.stores_real_numbers:
         if image.dtype not in (np.uint8, np.uint16):  # kept as they are until percentiles are known
             image = _finite(image.astype(np.float32))
     elif image.dtype not in (np.uint8, np.uint16):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from backbones.errors import UserError
-from tasks.data.image_file import read_image
+from tasks.data.image_file import frame_count, is_image, read_image
 from tasks.data.raster_file import MAX_PIXELS, turn
 from tasks.image_spec import ImageSpec
 
@@ -225,6 +225,63 @@ def test_other_channels_and_depths(tmp_path: Path, picture: npt.NDArray[np.uint8
     cv2.imwrite(str(file), np.zeros((4, 4), np.float32))
     with pytest.raises(UserError, match="pixels are float32; expected 8 bit without sign"):
         read_image(file, GREY8)
+
+
+def test_pages_of_a_tiff(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for kind, spec in ((np.uint8, GREY8), (np.uint16, GREY16), (np.uint8, RGB8), (np.uint16, RGB16)):
+        shape = (3, 9, 14) if spec.channels == 1 else (3, 9, 14, 3)
+        pages = random.integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
+        file = tmp_path / "pages.tif"
+        assert cv2.imwritemulti(str(file), [np.ascontiguousarray(page[..., ::-1]) for page in pages])
+        assert frame_count(file, "axial") == 3
+        for number, page in enumerate(pages):
+            # cv2 writes colour from BGR, and grey as it is.
+            expected = page if spec.channels == 3 else page[:, ::-1, None]
+            np.testing.assert_array_equal(read_image(file, spec, frame=number), expected)
+        with pytest.raises(UserError, match="no page 3; expected 0 to 2"):
+            read_image(file, spec, frame=3)
+    assert frame_count(tmp_path / "not_opened.png", "axial") == 1
+
+
+def test_real_numbers(tmp_path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    real = np.random.default_rng(0).normal(0, 1000, (9, 14)).astype(np.float32)
+    file = tmp_path / "real.tif"
+    cv2.imwrite(str(file), real)
+    spec = ImageSpec(channels=1, bit_depth=32, high=1)
+    image = read_image(file, spec)
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image[:, :, 0], real)
+    # Files of whole numbers give the numbers that they store.
+    image = read_image(save(tmp_path / "a.png", picture), ImageSpec(bit_depth=32, high=255))
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, picture)
+    cv2.imwrite(str(tmp_path / "ramp.png"), RAMP)
+    np.testing.assert_array_equal(read_image(tmp_path / "ramp.png", spec)[:, :, 0], RAMP.astype(np.float32))
+
+
+def test_windows_read_one_grey_channel(tmp_path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    file = save(tmp_path / "a.png", picture)
+    image = read_image(file, ImageSpec(windows=((50, 10), (60, 10), (70, 10))))
+    np.testing.assert_array_equal(image, read_image(file, GREY8))
+
+
+def test_percentiles(tmp_path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    spec = ImageSpec(percentiles=(5, 90))
+    image = read_image(save(tmp_path / "a.png", picture), spec)
+    assert image.dtype == np.float32
+    ordered = np.sort(picture.reshape(-1).astype(np.float64))
+    at = (len(ordered) - 1) * np.array([0.05, 0.9])
+    low, high = np.interp(at, np.arange(len(ordered)), ordered)
+    np.testing.assert_allclose(image, ((picture - low) / (high - low)).clip(0, 1), atol=1e-6)
+    flat = save(tmp_path / "flat.png", np.full((9, 9, 3), 77, np.uint8))
+    assert not read_image(flat, spec).any()
+
+
+def test_endings() -> None:
+    names = ["a.JPG", "a.nii.gz", "a.NII", "a.dcm", "a.tiff"]
+    assert all(is_image(Path(name)) for name in names)
+    assert not any(is_image(Path(name)) for name in ("a.gz", "a.txt", "jpg", "a.json"))
 
 
 def test_a_small_file_that_claims_to_be_huge(tmp_path: Path) -> None:
