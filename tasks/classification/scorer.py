@@ -147,13 +147,15 @@ class ClassificationScorer(Scorer):
         own = truth[:, None] == np.arange(len(self.labels))
         areas, precisions = self._rankings(own, scores)
         ranked = slice(1, 2) if len(self.labels) == 2 else slice(None)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        given = np.take_along_axis(scores, truth[:, None], axis=1)
+        # Of equal scores the first class comes first, as in `decided`.
+        ahead = (scores > given) | ((scores == given) & (np.arange(len(self.labels)) < truth[:, None]))
         return {
             **self._decisions(truth, predicted),
             "AUROC": mean_defined(areas[ranked]),
             "AP": mean_defined(precisions[ranked]),
             "ECE": self.calibration.error,
-            f"top{TOP}": mean_defined((best == truth[:, None]).any(axis=1)),
+            f"top{TOP}": mean_defined(ahead.sum(axis=1) < TOP),
         }
 
     def _ordinal(self, truth: Ints, scores: Floats) -> dict[str, float]:
@@ -216,7 +218,8 @@ class ClassificationScorer(Scorer):
 
     def _rankings(self, truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
         """(K,) AUROC and (K,) average precision of each class against the rest."""
-        pairs = [ranking(truth[:, k], scores[:, k]) for k in range(len(self.labels))]
+        columns = zip(np.ascontiguousarray(truth.T), np.ascontiguousarray(scores.T), strict=True)  # quicker to sort
+        pairs = [ranking(own, score) for own, score in columns]
         areas, precisions = np.asarray(pairs).T
         return areas, precisions
 

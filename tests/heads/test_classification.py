@@ -6,8 +6,7 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbones import FeatureSpec, UserError
-from backbones.contract import build_backbone
+from backbones import FeatureSpec, UserError, build_backbone
 from heads import Classification, ImageSizes, LabelTargets, Targets, heads
 from heads.torchvision_layout import split_torchvision_classifier
 from tasks.config import ClassificationConfig

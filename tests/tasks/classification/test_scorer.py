@@ -66,6 +66,11 @@ def test_single(split: Split) -> None:
     assert found["F1/k3"] == pytest.approx(metrics.f1_score(truth == 3, predicted == 3))
 
 
+def test_top5_of_equal_scores_takes_the_first_classes(split: Split) -> None:
+    found = scored(make(split(torch.arange(8), names(8)), "single"), torch.full((8, 8), 1 / 8))
+    assert (found["accuracy"], found["top5"]) == (1 / 8, 5 / 8)
+
+
 def test_ece_of_single_is_of_the_decided_class(split: Split) -> None:
     scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
     found = scored(make(split(torch.tensor([0, 0, 0]), ("a", "b")), "single"), scores)
