@@ -118,7 +118,7 @@ class SegmentationScorer(Scorer):
         if measured == len(self.scored):
             unit = f"HD95 in mm, {tolerance} mm"
         elif not measured:
-            unit = f"HD95 in pixels, {tolerance} pixels (no spacing is known: set data.spacing to have mm)"
+            unit = f"HD95 in pixels, {tolerance} px (no spacing is known: set data.spacing to have mm)"
         else:
             unit = (
                 f"HD95 and {tolerance} mix mm ({measured} images) and pixels (the other {len(self.scored) - measured}, "
