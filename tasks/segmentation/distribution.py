@@ -39,9 +39,9 @@ def draw_distribution(
         axes.plot(own, height, ".", color=colour, alpha=0.6, markersize=5)
         worst = int(own.argmin())
         text = f"{own[worst]:.2f}  {Path(places[known[worst]]).name}"
-        axes.text(own[worst], row + 0.28, text, fontsize=7, ha="left" if own[worst] < 0.5 else "right", va="bottom")
+        axes.text(own[worst], row - 0.28, text, fontsize=7, ha="left" if own[worst] < 0.5 else "right", va="bottom")
     axes.set_yticks(range(len(rows)), [f"{labels.names[label]}" for label in rows])
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, max(1, len(rows)) - 0.3), xlabel=title)
+    axes.set(xlim=(-0.02, 1.02), ylim=(max(1, len(rows)) - 0.4, -0.7), xlabel=title)
     axes.set_title(f"{title}: {len(values)} images, the worst of each class by name", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=120)
