@@ -14,8 +14,9 @@ from accelerate.accelerator import Accelerator
 from backbones.errors import UserError
 from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
 from tasks.config import Experiment, RunnerConfig
-from tasks.data.augment import Annotated, fit_for_evaluation
+from tasks.data.augment import fit_for_evaluation
 from tasks.data.batches import collate
+from tasks.data.geometry import Annotated
 from tasks.data.image_file import Pixels, frame_count, is_image, read_image
 from tasks.data.sample import Batch, Sample
 from tasks.device import build_accelerator

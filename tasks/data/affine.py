@@ -142,7 +142,7 @@ def _moved_boxes(boxes: Boxes, matrix: Matrix, displacement: Displacement | None
         # p + displacement[p] = moved, solved by going round: the displacement changes slowly.
         aim = moved
         for _ in range(8):
-            at = (moved - 0.5).astype(np.float32)
-            there = cv2.remap(displacement, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            x, y = (moved - 0.5).astype(np.float32).transpose(2, 0, 1)
+            there = cv2.remap(displacement, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             moved = aim - there
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], 1)

@@ -40,7 +40,7 @@ def sampling_weights(annotations: Annotations, balance: float) -> Weights | None
         )
     share = present.mean(axis=0)
     factor = np.where(share > 0, np.maximum(share, 1 / len(present)) ** -balance, np.inf)
-    weights = np.where(present, factor, 0).max(axis=1)
+    weights: Weights = np.where(present, factor, 0).max(axis=1)
     weights[~present.any(axis=1)] = factor.min()
     return weights if own is None else weights * own
 

@@ -209,8 +209,8 @@ def boxes_of(outlines: Masks) -> Boxes:
     """(N, 4), the smallest box around each outline; of an empty one zeros."""
     boxes = np.zeros((len(outlines), 4))
     for axis, column in ((1, 0), (2, 1)):
-        inside = outlines.any(axis=axis)
-        length, found = inside.shape[1], inside.any(axis=1)
+        inside = np.asarray(outlines.any(axis=(axis,)))
+        length, found = inside.shape[1], np.asarray(inside.any(axis=1))
         boxes[:, column] = np.where(found, inside.argmax(axis=1), 0)
         boxes[:, column + 2] = np.where(found, length - inside[:, ::-1].argmax(axis=1), 0)
     return boxes

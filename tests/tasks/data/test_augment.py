@@ -4,23 +4,17 @@ import subprocess
 import sys
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from pydantic import ValidationError
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.transforms import v2
 
-from backbones.errors import UserError
-from heads.contract import IGNORED
 from tasks.config import AugmentConfig, DataConfig
-from tasks.data.augment import Augmentation, fit_for_evaluation, require_fitting
+from tasks.data.augment import Augmentation
 from tasks.data.batches import collate
 from tasks.data.geometry import Annotated, clip, resize, resized_size
 from tasks.data.sample import Sample
-from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 
 
@@ -196,107 +190,6 @@ def test_albumentations_is_not_imported_before_it_is_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-MOVES: list[dict[str, Any]] = [
-    {"rotate": 180.0},
-    {"rotate": 20.0, "shear": 15.0},
-    {"elastic": 0.03},
-    {"rotate": 10.0, "elastic": 0.02, "shear": 5.0},
-    {"random_resized_crop": (0.2, 1.0)},
-    {"random_resized_crop": (0.3, 1.0), "rotate": 30.0},
-    {"crop": (50, 60), "crop_padding": 12},
-    {"scale_jitter": (0.5, 2.0), "crop": (64, 48), "rotate": 15.0},
-    {"quarter_turns": True},
-    {"policy": "trivial_augment"},
-    {"policy": "rand_augment", "policy_operations": 3, "policy_magnitude": 20},
-]
-
-
-def moving(random: np.random.Generator) -> DataConfig:
-    """A config with one of the moves, flips by chance, and a size that the images are resized to or not."""
-    fields = dict(MOVES[int(random.integers(len(MOVES)))])
-    for name in ("horizontal_flip", "vertical_flip"):
-        fields[name] = float(random.integers(2)) / 2
-    if random.random() < 0.3:
-        fields["quarter_turns"] = True
-    side = int(random.integers(40, 120))
-    size = (side, 64) if random.random() < 0.5 or "random_resized_crop" in fields else None
-    return DataConfig(
-        augment=AugmentConfig(**fields),
-        short_side=(side,),
-        long_side=200,
-        size=size,
-        antialias=bool(random.integers(2)),
-    )
-
-
-def blobs(random: np.random.Generator) -> Annotated:
-    """Convex objects, each in its own part of the image so that a mask can hold all of them."""
-    height, width = (int(v) for v in random.integers(60, 130, 2))
-    outlines = np.zeros((4, height, width), np.uint8)
-    for k, outline in enumerate(outlines):
-        middle = (width * (1 + 2 * (k % 2)) / 4, height * (1 + 2 * (k // 2)) / 4)
-        points = middle + random.uniform(-0.2, 0.2, (5, 2)) * (width, height)
-        cv2.fillConvexPoly(outline, cv2.convexHull(points.astype(np.int32)), 1)
-        # No tip is so thin that a smaller image has no pixel for it.
-        cv2.dilate(outline, np.ones((5, 5)), dst=outline)
-    masks = (outlines * np.arange(1, 5, dtype=np.uint8)[:, None, None]).sum(axis=0, dtype=np.uint8)[:, :, None]
-    image = np.repeat((masks > 0) * np.uint8(200), 3, 2)
-    return Annotated(image, boxes_of(outlines), np.arange(4), outlines, masks)
-
-
-def test_500_random_cases_keep_everything_together() -> None:
-    """The image shows its own mask, the mask its outlines, and each box is the box of its outline within a pixel."""
-    random = np.random.default_rng(0)
-    objects = known = ignored = wrong = edge = 0
-    for case in range(500):
-        item, config = blobs(random), moving(random)
-        augment = Augmentation(config, ImageSpec(mean=(1.0,) * 3, std=(1.0,) * 3))
-        # The image shows the mask by its colours, so where an operation changes them they are not compared.
-        recolours = config.augment.policy != "none" and moves_only(item, config, case) is None
-        augment(item, case)
-        clip(item)
-        assert item.outlines is not None
-        assert item.masks is not None
-        assert item.outlines.shape == (len(item.rows), *item.size)
-        assert item.masks.shape[:2] == item.size
-        assert np.abs(boxes_of(item.outlines) - item.boxes).max(initial=0) <= 1, config
-        assert ((item.boxes[:, 2:] - item.boxes[:, :2]) >= 0.5).all()
-        objects += len(item.rows)
-        mask = item.masks[:, :, 0]
-        for row, outline in zip(item.rows, item.outlines, strict=True):
-            np.testing.assert_array_equal((mask == row + 1)[mask != IGNORED], outline[mask != IGNORED] > 0)
-        lost = set(range(4)) - set(item.rows.tolist())
-        for row in lost:  # a sliver at most
-            assert min(np.ptp(np.nonzero(mask == row + 1), axis=1) + 1 if (mask == row + 1).any() else (0, 0)) <= 1
-        if recolours:
-            continue
-        outside = cv2.erode((mask == IGNORED).astype(np.uint8), np.ones((5, 5)), borderValue=1) > 0
-        assert (item.image[outside] == 255).all()
-        inside = cv2.dilate((mask == IGNORED).astype(np.uint8), np.ones((5, 5)), borderValue=0) == 0
-        bright, drawn = item.image[:, :, 0] > 100, (mask > 0).astype(np.uint8)
-        ignored, known = ignored + int(outside.sum()), known + int(inside.sum())
-        wrong += int((bright != drawn)[inside].sum())
-        edge += int((cv2.dilate(drawn, np.ones((3, 3))) != drawn)[inside].sum())
-    assert objects > 1500
-    assert known > 1_000_000
-    assert ignored > 100_000
-    # Half a pixel to one side would make a third of the pixels along the edges wrong.
-    assert wrong < 0.12 * edge
-
-
-def moves_only(item: Annotated, config: DataConfig, seed: int) -> bool | None:
-    """None when the policy drew an operation that changes colours: it then changes a picture that nothing can move."""
-    spec = ImageSpec(mean=(1.0,) * 3, std=(1.0,) * 3)
-    probe = np.random.default_rng(0).integers(1, 254, (16, 16, 3)).astype(np.uint8)
-    drawn: list[str] = []
-    augment = Augmentation(config, spec)
-    assert augment._policy is not None
-    augment._policy.apply = lambda item, name, magnitude, negative: drawn.append(name)  # type: ignore[method-assign]
-    augment(Annotated(probe, np.zeros((0, 4)), np.arange(0)), seed)
-    still = {"identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"}
-    return True if set(drawn) <= still else None
-
-
 DEEP = [(np.uint16, np.arange(65536, dtype=np.uint16)), (np.float32, np.linspace(-1000, 3000, 65536, dtype=np.float32))]
 
 
@@ -338,76 +231,3 @@ def test_erasing() -> None:
     item = Annotated(np.ones((80, 60, 1), np.uint16), np.zeros((0, 4)), np.arange(0))
     never(item, 0)
     assert (item.image == 1).all()
-
-
-def test_evaluation_equals_torchvision() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    for fields, theirs in (
-        ({"short_side": (256,), "center_crop": (224, 224)}, [v2.Resize(256), v2.CenterCrop(224)]),
-        ({"size": (128, 160), "center_crop": (127, 99)}, [v2.Resize((128, 160)), v2.CenterCrop((127, 99))]),
-        ({"size": (96, 80)}, [v2.Resize((96, 80))]),
-    ):
-        item = Annotated(image.copy(), np.zeros((0, 4)), np.arange(0))
-        fit_for_evaluation(item, DataConfig.model_validate(fields))
-        expected = v2.Compose(theirs)(tensor).permute(1, 2, 0).numpy()
-        assert np.abs(item.image.astype(int) - expected).max() <= 1
-    small = Annotated(image[:100, :300], np.zeros((0, 4)), np.arange(0))
-    fit_for_evaluation(small, DataConfig(size=(100, 300), center_crop=(80, 80)))
-    assert small.image.shape == (80, 80, 3)
-    fit_for_evaluation(small, DataConfig(short_side=(80,), center_crop=(90, 60)))
-    assert small.image.shape == (80, 60, 3)
-
-
-def test_training_brings_images_to_their_size() -> None:
-    for fields, size in (
-        ({"size": (48, 80)}, (48, 80)),
-        ({"size": (48, 80), "center_crop": (40, 40), "augment": {"random_resized_crop": (0.1, 1)}}, (40, 40)),
-        ({"short_side": (64,), "center_crop": (40, 50), "augment": {"random_resized_crop": (0.1, 1)}}, (40, 50)),
-        ({"size": (48, 80), "augment": {"random_resized_crop": (0.1, 1), "rotate": 40, "elastic": 0.02}}, (48, 80)),
-        ({"size": (32, 32), "augment": {"crop": (32, 32), "crop_padding": 4}}, (32, 32)),
-    ):
-        augment = Augmentation(DataConfig.model_validate(fields), ImageSpec())
-        images = []
-        for seed in range(6):
-            item = rectangles(0)
-            augment(item, seed)
-            assert item.size == size
-            images.append(item.image)
-        assert any(not np.array_equal(images[0], image) for image in images[1:])
-
-
-LABELS, MASKS = Wanted(boxes=False, labels="single"), Wanted(boxes=False, masks="one")
-
-
-@pytest.mark.parametrize(
-    ("fields", "wanted", "message"),
-    [
-        ({"center_crop": (9, 9)}, Wanted(), r"data\.center_crop is \(9, 9\), but a head predicts boxes"),
-        ({"center_crop": (9, 9)}, MASKS, "but a head predicts masks"),
-        ({"center_crop": (9, 9), "size": (20, 8)}, LABELS, r"expected at most data\.size, \(20, 8\)"),
-        ({"augment": {"mixup": 0.2}}, Wanted(), r"data\.augment\.mixup is 0\.2, but a head learns from boxes"),
-        ({"augment": {"cutmix": 1}}, Wanted(labels="multi", masks="one"), r"cutmix is 1, .* boxes and masks"),
-        ({"augment": {"cutmix": 1}}, Wanted(boxes=False, labels="regression"), "numbers of a regression"),
-        ({"augment": {"random_resized_crop": (0.1, 1)}}, LABELS, r"set one of them"),
-        ({"size": (9, 9), "augment": {"random_resized_crop": (0.1, 1), "crop": (9, 9)}}, LABELS, r"augment\.crop is"),
-        ({"augment": {"crop_padding": 4}}, LABELS, r"data\.augment\.crop_padding is 4"),
-    ],
-)
-def test_what_does_not_go_together(fields: dict[str, Any], wanted: Wanted, message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        require_fitting(DataConfig.model_validate(fields), wanted)
-    assert "\n" not in str(error.value)
-
-
-def test_what_goes_together() -> None:
-    require_fitting(DataConfig(), Wanted())
-    augment = AugmentConfig(mixup=0.2, cutmix=1.0, random_resized_crop=(0.08, 1.0))
-    require_fitting(DataConfig(size=(256, 256), center_crop=(224, 224), augment=augment), LABELS)
-    require_fitting(DataConfig(augment=AugmentConfig(mixup=0.2)), Wanted(boxes=False, labels="regression"))
-
-
-@pytest.mark.parametrize("name", ["scale_jitter", "gamma", "random_resized_crop"])
-def test_a_range_runs_upwards(name: str) -> None:
-    with pytest.raises(ValidationError, match="expected the smaller number first"):
-        AugmentConfig.model_validate({name: (0.9, 0.5)})
