@@ -88,9 +88,9 @@ class NpzArrays(Reader):
 
     def _keys(self) -> list[str]:
         try:
-            with np.load(self.file, allow_pickle=False) as content:
+            with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 return list(content.files) if isinstance(content, np.lib.npyio.NpzFile) else []
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: a lone array
             raise UserError(f"{self.file}: not an .npz file that can be read ({error}); copy it again") from None
 
     def _part(self, split: str, kind: str) -> Array | None:
@@ -102,7 +102,7 @@ class NpzArrays(Reader):
             return None
         if key not in self._arrays:
             try:
-                with np.load(self.file, allow_pickle=False) as content:
+                with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                     array: Array = content[key]
             except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
                 reason = "Python objects" if "allow_pickle" in str(error) else str(error)
