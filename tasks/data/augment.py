@@ -88,9 +88,10 @@ def uses_antialias(config: DataConfig) -> bool:
 
 def fill_of(spec: ImageSpec) -> Fill:
     """(C,) the stored values that become 0 at the network's input, as the padding of batches is."""
+    mean, channels = np.array(spec.stored_mean), spec.stored_channels
     # Whether there is a mean for each channel is checked when a model is built.
-    stored = np.resize(spec.stored_mean, spec.stored_channels)
-    return stored if spec.stores_real_numbers else np.round(stored)
+    mean = mean if len(mean) == channels else np.full(channels, mean.mean())
+    return mean if spec.stores_real_numbers else np.round(mean)
 
 
 class Augmentation:

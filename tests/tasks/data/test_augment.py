@@ -231,3 +231,28 @@ def test_erasing() -> None:
     item = Annotated(np.ones((80, 60, 1), np.uint16), np.zeros((0, 4)), np.arange(0))
     never(item, 0)
     assert (item.image == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "dtype", "fill"),
+    [
+        ({"channels": 3}, np.uint8, [124, 116, 104]),
+        ({"channels": 1, "bit_depth": 16, "high": 4095.0, "mean": (0.25,), "std": (0.5,)}, np.uint16, [1024]),
+        ({"channels": 1, "bit_depth": 32, "low": -1000, "high": 1000, "mean": (0.1,), "std": (1,)}, np.float32, [-800]),
+        ({"channels": 3, "bit_depth": 32, "windows": ((40, 400),), "mean": (0.5,) * 3}, np.float32, [40]),
+        ({"channels": 1, "percentiles": (1, 99), "mean": (0.3,), "std": (1,)}, np.float32, [0.3]),
+    ],
+)
+def test_what_is_left_without_content_becomes_zero_in_the_network(
+    fields: dict[str, Any], dtype: Any, fill: list[float]
+) -> None:
+    spec = ImageSpec.model_validate(fields)
+    config = AugmentConfig(horizontal_flip=0, rotate=45, crop=(90, 90), crop_padding=8, erase=1.0, gamma=(0.9, 1.1))
+    item = Annotated(np.zeros((60, 60, len(fill)), dtype), np.zeros((0, 4)), np.arange(0))
+    augment = Augmentation(DataConfig(size=(60, 60), augment=config.model_copy(update={"gamma": None})), spec)
+    augment(item, 1)
+    assert item.image.dtype == dtype
+    np.testing.assert_allclose(item.image[-1, -1], fill, rtol=1e-6)
+    assert (item.image == 0).any()
+    Augmentation(DataConfig(size=(60, 60), augment=config), spec)(item, 1)  # with albumentations
+    assert item.image.dtype == dtype
