@@ -35,6 +35,21 @@ def test_evaluation_equals_torchvision() -> None:
     assert small.image.shape == (80, 60, 3)
 
 
+def test_images_shrink_alike_in_training_and_evaluation() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    still = {"augment": {"horizontal_flip": 0.0}}
+    results = {}
+    for fields in ({"size": (40, 50)}, {"size": (40, 50), "antialias": False}, {"short_side": (40,)}):
+        config = DataConfig.model_validate(fields | still)
+        trained, evaluated = (Annotated(image.copy(), np.zeros((0, 4)), np.arange(0)) for _ in range(2))
+        Augmentation(config, ImageSpec())(trained, 0)
+        fit_for_evaluation(evaluated, config)
+        np.testing.assert_array_equal(trained.image, evaluated.image)
+        results[str(fields)] = float(trained.image.std())
+    averaged, *sampled = results.values()
+    assert averaged < 0.75 * min(sampled)  # noise is averaged away
+
+
 def test_training_brings_images_to_their_size() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     for fields, size in (
