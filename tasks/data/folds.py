@@ -17,6 +17,8 @@ from backbones.errors import UserError
 from tasks.data.annotations import Annotations
 from tasks.seeding import derive_seed
 
+ROUNDS = 5  # the first places the groups, the others look whether one is better moved
+
 Indices = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.float64]
 
@@ -119,12 +121,18 @@ def _deal(counts: Counts, shares: Counts, draw: random.Random) -> Indices:
     total = counts.sum(axis=0)
     weight = 1 / np.maximum(total, 1) ** 2
     rest.sort(key=lambda group: -float((counts[group] / np.maximum(total, 1)).sum()))
-    for group in rest:
-        # How much the sum over parts and classes of (held / share / total) ** 2 * share grows: least when all parts
-        # end up with their share of everything.
-        growth = ((2 * held + counts[group]) * counts[group] * weight).sum(axis=1) / shares
-        part[group] = int(growth.argmin())
-        held[part[group]] += counts[group]
+    for _ in range(ROUNDS):
+        before = part[rest]
+        for group in rest:
+            if part[group] >= 0:
+                held[part[group]] -= counts[group]
+            # How much the sum over parts and classes of (held / share / total) ** 2 * share grows: it is least when
+            # all parts hold their share of everything.
+            growth = ((2 * held + counts[group]) * counts[group] * weight).sum(axis=1) / shares
+            part[group] = int(growth.argmin())
+            held[part[group]] += counts[group]
+        if (part[rest] == before).all():
+            break
     for empty in np.flatnonzero(np.bincount(part, minlength=len(shares)) == 0).tolist():
         sizes = np.bincount(part, weights=counts[:, -1], minlength=len(shares))
         several = np.bincount(part, minlength=len(shares)) > 1

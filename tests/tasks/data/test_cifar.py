@@ -138,7 +138,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     binary.mkdir()
     (binary / "test_batch.bin").write_bytes(bytes(100))
     (binary / "batches.meta.txt").write_text("a\nb\n")
-    with pytest.raises(UserError, match="cifar-10-batches-py, cifar-10-batches-bin; set data.root"):
+    with pytest.raises(UserError, match=r"cifar-10-batches-py, cifar-10-batches-bin; set data\.root"):
         CifarBatches(root).splits()
     with pytest.raises(UserError, match="100 bytes; expected rows of 3073"):
         CifarBatches(binary).read("test")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,11 +122,10 @@ def test_frames_are_images(write: Write) -> None:
         (["1/1.png", "2/1.png"], {}, "regression", "the head's target is 'regression'"),
     ],
 )
-def test_mistakes_are_one_line(write: Write, names: list[str], options: dict, labels: str, says: str) -> None:  # type: ignore[type-arg]
+def test_mistakes_are_one_line(write: Write, names: list[str], options: dict[str, Any], labels: Any, says: str) -> None:
     root = write(*names)
     with pytest.raises(UserError, match=says) as error:
-        reader = LabelFolders(root, DataConfig(**options), labels)  # type: ignore[arg-type]
-        reader.read(reader.splits()[0])
+        [LabelFolders(root, DataConfig(**options), labels).read(split) for split in LabelFolders(root).splits()]
     assert "expected" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -9,9 +9,13 @@ import pytest
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
+from tasks.data import splits
+from tasks.data.annotations import Annotations
 from tasks.data.coco import CocoFolder
-from tasks.data.readers import readers
-from tasks.data.splits import choose_splits, make_split, open_splits
+from tasks.data.readers import readers, register_reader
+from tasks.data.split_names import choose_splits
+from tasks.data.splits import make_split, open_splits
+from tasks.data.wanted import Wanted
 
 Content = dict[str, Any]
 Build = Callable[..., Content]
@@ -173,7 +177,8 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
 
 
 def test_readers_are_registered() -> None:
-    assert {"coco", "voc", "cells"} <= set(readers.names())
+    built_in = {"coco", "voc", "cells", "csv", "npz", "image_folder", "masks", "cifar", "mnist"}
+    assert built_in <= set(readers.names())
 
 
 def test_coco_written_back_reads_the_same(coco_content: Build, write_coco: Write, tmp_path: Path) -> None:
@@ -183,3 +188,50 @@ def test_coco_written_back_reads_the_same(coco_content: Build, write_coco: Write
     second = CocoFolder(root).read("train", masks=True)
     assert first.to_coco() == second.to_coco()
     assert [row["id"] for row in first.to_coco()["annotations"]] == list(range(1, 11))
+
+
+def test_what_is_looked_for_depends_on_what_is_wanted(tiny_data: Path, tmp_path: Path) -> None:
+    labels = Wanted(boxes=False, labels="single")
+    masks = Wanted(boxes=False, masks="one")
+    config = DataConfig(root=tiny_data)
+    assert len(open_splits(config, 0)[0].boxes)
+    assert open_splits(config, 0, labels)[0].image_labels is not None
+    drawn = open_splits(config, 0, masks)[0]
+    assert drawn.segments is not None
+    assert open_splits(DataConfig(root=tiny_data / "image_labels.csv"), 0, labels)[0].image_labels is not None
+    with pytest.raises(UserError, match=r"has no labels of whole images; expected a table .*CIFAR.*MNIST.*CLASS"):
+        open_splits(DataConfig(root=tiny_data, format="coco"), 0, labels)
+    with pytest.raises(UserError, match=r"no usable box"):
+        open_splits(DataConfig(root=tiny_data, format="csv"), 0)
+    with pytest.raises(UserError, match="has no masks; expected images/ and masks/"):
+        open_splits(DataConfig(root=tiny_data, format="no_masks"), 0, masks)
+    with pytest.raises(UserError, match=r"no annotations found; expected a table .* or CIFAR batches .* or MNIST"):
+        open_splits(DataConfig(root=tmp_path), 0, labels)
+    with pytest.raises(UserError, match=r"no annotations found; expected images/ and masks/ .* COCO json"):
+        open_splits(DataConfig(root=tmp_path), 0, masks)
+    with pytest.raises(UserError, match=r"is not a folder; expected one for data\.format 'coco'"):
+        open_splits(DataConfig(root=tiny_data / "image_labels.csv", format="coco"), 0)
+
+
+@register_reader("no_masks")
+class NoMasks(CocoFolder):
+    """A reader from elsewhere that cannot give masks."""
+
+    def read(self, split: str, masks: bool = False) -> Annotations:
+        return super().read(split)
+
+
+def test_the_sample_has_labels(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "CellsFolder", lambda _: CocoFolder(tiny_data))
+    train, val, _ = open_splits(DataConfig(format="cells"), 0, Wanted(boxes=False, labels="single"))
+    assert train.image_labels is not None
+    assert (len(train), len(val)) == (10, 4)
+
+
+def test_groups_on_both_sides_are_told(coco_content: Build, write_coco: Write) -> None:
+    write_coco(coco_content(6, "p1"))
+    root = write_coco(coco_content(4, "p2"), "annotations/instances_val.json", "val")
+    assert not any("groups (p" in line for line in open_splits(DataConfig(root=root, group_by=r"p\d"), 0)[2])
+    messages = open_splits(DataConfig(root=root, group_by="p"), 0)[2]
+    assert "1 groups (p) are in 'train' and in 'val'" in messages[-1]
+    assert len(open_splits(DataConfig(root=root, group_by="p1"), 0)[2]) == 2
