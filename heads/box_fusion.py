@@ -24,7 +24,7 @@ def fuse_detections(found: Sequence[Detections], iou: float = 0.55) -> Detection
         torch.cat([getattr(own, name) for own in found]).cpu() for name in ("boxes", "scores", "labels")
     )
     fused: list[tuple[Tensor, Tensor, int]] = []
-    for label in labels.unique().tolist():
+    for label in sorted(set(labels.tolist())):
         own = labels == label
         fused += [
             (box, score, label)

@@ -55,13 +55,12 @@ def wanted_targets(config: Experiment) -> Wanted:
     return Wanted(boxes=boxes, labels=labels, masks=masks)
 
 
-def head_labels(config: Experiment, annotations: Annotations) -> dict[str, LabelMap]:
-    """The classes of each head, by its name.
-
-    Raises:
-        UserError: the split holds nothing for one of the heads to learn from.
-    """
+def require_targets(config: Experiment, annotations: Annotations) -> None:
+    """Raise `UserError` when a split holds nothing for one of the heads to learn from."""
     for head in config.heads.values():
         task_of(head).require(annotations)
-    return dict.fromkeys(config.heads, annotations.label_map)
 
+
+def head_labels(config: Experiment, annotations: Annotations) -> dict[str, LabelMap]:
+    """The classes of each head, by its name."""
+    return dict.fromkeys(config.heads, annotations.label_map)

@@ -16,7 +16,7 @@ from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
 from tasks.evaluation import Evaluator, show_metrics
 from tasks.initial_weights import load_initial_weights
-from tasks.kinds import head_labels, wanted_targets
+from tasks.kinds import head_labels, require_targets, wanted_targets
 from tasks.label_map import LabelMap
 from tasks.model import build_model
 from tasks.progress import Reporter
@@ -55,6 +55,7 @@ def train_experiment(
     train, val, messages = open_splits(config.data, config.runner.seed, wanted)
     for message in messages:
         reporter.say(message)
+    require_targets(config, train)
     labels = head_labels(config, train)
     fill_from_data(config, train)
 

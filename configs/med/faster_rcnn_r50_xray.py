@@ -26,7 +26,7 @@ from tasks.image_spec import ImageSpec
 
 
 def config() -> Experiment:
-    augment = AugmentConfig(horizontal_flip=0.5, rotate=10.0, scale_jitter=(0.8, 1.25), gamma=0.2, colour=0.2)
+    augment = AugmentConfig(horizontal_flip=0.5, rotate=10.0, scale_jitter=(0.8, 1.25), gamma=(0.8, 1.25), colour=0.2)
     return Experiment(
         name="faster_rcnn_r50_xray",
         backbone=BackboneConfig(name="resnet50", weights="torchvision/resnet50", norm="frozen_bn", frozen_stages=2),

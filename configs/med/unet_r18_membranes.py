@@ -25,7 +25,7 @@ from tasks.image_spec import ImageSpec
 
 
 def config() -> Experiment:
-    augment = AugmentConfig(vertical_flip=0.5, quarter_turns=True, elastic=0.5, gamma=0.3, colour=0.3, crop=(256, 256))
+    augment = AugmentConfig(quarter_turns=True, elastic=0.02, gamma=(0.7, 1.4), colour=0.3, crop=(256, 256))
     return Experiment(
         name="unet_r18_membranes",
         backbone=BackboneConfig(name="resnet18", weights="torchvision/resnet18"),

@@ -25,7 +25,7 @@ WINDOWS = ((40.0, 400.0), (-600.0, 1500.0), (400.0, 1800.0))  # centre and width
 
 
 def config() -> Experiment:
-    augment = AugmentConfig(horizontal_flip=0.0, rotate=15.0, scale_jitter=(0.8, 1.25), gamma=0.2, crop=(384, 384))
+    augment = AugmentConfig(horizontal_flip=0.0, rotate=15.0, scale_jitter=(0.8, 1.25), crop=(384, 384))
     data = DataConfig(root=Path("data/ct"), short_side=(512,), long_side=512, batch_size=8, folds=5, augment=augment)
     return Experiment(
         name="unet_r34_ct",
