@@ -64,7 +64,7 @@ def test_classes_in_equal_shares(seed: int, folds: int) -> None:
 
 def test_groups_are_disjoint_and_classes_as_even_as_sklearns() -> None:
     uneven = []
-    for seed in range(12):
+    for seed in range(40):
         random = np.random.default_rng(seed)
         group = random.choice(60, 400, p=random.dirichlet(np.ones(60)))
         labels = (random.random(60)[group] * 2 + random.random(400)).astype(int)
@@ -75,7 +75,8 @@ def test_groups_are_disjoint_and_classes_as_even_as_sklearns() -> None:
         reference = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, group)
         content = np.concatenate([np.eye(3)[labels], np.ones((400, 1))], axis=1)
         uneven.append([unevenness(folds, content) for folds in (ours, [test for _, test in reference])])
-    assert np.mean(uneven, axis=0)[0] <= np.mean(uneven, axis=0)[1]
+    ours_on_average, theirs_on_average = np.mean(uneven, axis=0)  # one alone may be lucky
+    assert ours_on_average <= theirs_on_average
 
 
 def test_the_seed_decides() -> None:
