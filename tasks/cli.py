@@ -86,6 +86,18 @@ class ListArguments:
     what: tyro.conf.Positional[Literal["all", "backbones", "heads", "configs"]] = "all"
 
 
+@dataclass
+class PlanArguments:
+    """Measure a data set and write a config for it, with the reason for each choice, to be edited and trained."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder (or CSV or npz file) with the data."""
+    task: Literal["boxes", "masks", "labels"] | None = None
+    """What to learn; None looks for boxes, then masks, then labels of images."""
+    out: Path | None = None
+    """The config to write; by default <data>_plan.py."""
+
+
 def train(argv: Sequence[str]) -> None:
     """`tools/train.py`."""
     resume = early_options(argv, "--resume").get("--resume")
@@ -181,7 +193,16 @@ def list_registered(argv: Sequence[str]) -> None:
     show_inventory(arguments.what)
 
 
+def plan(argv: Sequence[str]) -> None:
+    """`tools/plan.py`."""
+    arguments = parse(PlanArguments, argv)
+    from tasks.planning import plan_data
+
+    plan_data(arguments.data, arguments.task, arguments.out)
+
+
 COMMANDS = {
+    "plan": plan,
     "train": train,
     "cross_validate": cross_validate,
     "evaluate": evaluate,

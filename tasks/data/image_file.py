@@ -32,6 +32,7 @@ __all__ = [
     "is_image",
     "read_image",
     "read_spacing",
+    "read_stored",
 ]
 
 TIFF, DICOM, NIFTI = (".tif", ".tiff"), (".dcm", ".dicom"), (".nii", ".nii.gz")
@@ -108,13 +109,24 @@ def read_image(
         UserError: the file is missing, empty, damaged, cut off, no image, too large, of another size than annotated,
             or its channels or depth do not fit the spec.
     """
+    image = read_stored(path, annotated_size, exif, frame, axis)
+    if path.name.lower().endswith((*DICOM, *NIFTI)) and spec.percentiles is None:
+        _require_depth(path, image, spec.bit_depth)
+    return fit_pixels(path, image, spec)
+
+
+def read_stored(path: Path, annotated_size: tuple[int, int] | None, exif: Exif, frame: int, axis: SliceAxis) -> Pixels:
+    """(H, W) or (H, W, C) of one image in the channels and the type that its file has; arguments as in `read_image`.
+
+    Raises:
+        UserError: as `read_image`, whatever the spec.
+    """
     name = path.name.lower()
-    medical = name.endswith((*DICOM, *NIFTI))
     if name.endswith(NIFTI):
         from tasks.data.nifti_file import read_slice
 
         image = read_slice(path, frame, axis)
-    elif medical:
+    elif name.endswith(DICOM):
         from tasks.data.dicom_file import read_frame
 
         image = read_frame(path, frame)
@@ -126,9 +138,7 @@ def read_image(
             f"{path}: the image is {found} pixels (width x height), annotated as {stated}; expected the size that "
             "was annotated: the file was replaced or resized, or belongs to another annotation"
         )
-    if medical and spec.percentiles is None:
-        _require_depth(path, image, spec.bit_depth)
-    return fit_pixels(path, image, spec)
+    return image
 
 
 def fit_pixels(path: Path, image: Pixels, spec: ImageSpec) -> Pixels:
