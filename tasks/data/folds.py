@@ -50,10 +50,14 @@ def divide(annotations: Annotations, shares: Sequence[float], seed: int, group_b
             f"{len(distinct)} groups; expected at least {len(shares)} groups: change data.group_by or data.folds, or "
             "give a second split"
         )
-    content = content_of_each(annotations)
-    counts = np.zeros((len(distinct), content.shape[1]))
-    np.add.at(counts, group, content)
-    part = _deal(counts, np.asarray(shares), random.Random(seed))
+    kinds, kind = content_of_each(annotations)
+    if len(distinct) < len(annotations):
+        counts = np.zeros((len(distinct), kinds.shape[1]))
+        np.add.at(counts, group, kinds[kind])
+        kinds, kind = _distinct_rows(counts)
+    else:  # each image is a group; there may be millions, so no row of counts for each
+        kind = kind[np.argsort(group)]
+    part = _deal(kinds, kind, np.asarray(shares), random.Random(seed))
     return [np.flatnonzero(part[group] == number) for number in range(len(shares))]
 
 
@@ -73,19 +77,20 @@ def group_of_each(annotations: Annotations, group_by: str | None = None) -> list
     return list(annotations.names)
 
 
-def content_of_each(annotations: Annotations) -> Counts:
-    """(I, K + 2) of 0 and 1: which classes each image holds, whether none, and a 1 to count images.
+def content_of_each(annotations: Annotations) -> tuple[Counts, Indices]:
+    """What images hold: (M, K + 2) of 0 and 1, which classes, whether none, and a 1 to count images; and which of
+    these M rows each image has, (I,).
 
-    From the labels of images if there are any, else from the boxes, else from the masks.
+    From the labels of images if there are any, else from the masks, else from the boxes.
     """
     count, classes = len(annotations), len(annotations.label_map)
+    labels = None if annotations.image_labels is None else annotations.image_labels.numpy()
+    if labels is not None and labels.ndim == 1:
+        kinds = np.concatenate([np.eye(classes + 1), np.ones((classes + 1, 1))], axis=1)
+        return kinds, np.where(labels < 0, classes, labels)
     content = np.zeros((count, classes + 2))
-    if annotations.image_labels is not None:
-        labels = annotations.image_labels.numpy()
-        if labels.ndim == 1:
-            known = np.flatnonzero(labels >= 0)
-            content[known, labels[known]] = 1
-        elif labels.dtype == np.uint8:
+    if labels is not None:
+        if labels.dtype == np.uint8:
             content[:, :classes] = labels
         else:
             content = np.concatenate([_quintiles(labels[:, 0]), np.zeros((count, 2))], axis=1)
@@ -98,17 +103,29 @@ def content_of_each(annotations: Annotations) -> Counts:
         content[owner, annotations.labels.numpy()] = 1
     content[:, -2] = content[:, :-2].sum(axis=1) == 0
     content[:, -1] = 1
-    return content
+    return _distinct_rows(content)
 
 
-def _deal(counts: Counts, shares: Counts, draw: random.Random) -> Indices:
-    """(G,) part of each group, from (G, K) what the groups hold and (P,) what share each part should get."""
-    part = np.full(len(counts), -1, np.int64)
-    held = np.zeros((len(shares), counts.shape[1]))
-    rest: list[int] = []
+def _distinct_rows(counts: Counts) -> tuple[Counts, Indices]:
     kinds, kind = np.unique(counts, axis=0, return_inverse=True)
+    return kinds, kind.reshape(-1)
+
+
+def _deal(kinds: Counts, kind: Indices, shares: Counts, draw: random.Random) -> Indices:
+    """(G,) part of each group.
+
+    Args:
+        kinds: (M, K) what groups may hold; the last column is their number of images.
+        kind: (G,) which of these rows each group has.
+        shares: (P,) what share of everything each part should get.
+        draw: of the groups that are alike.
+    """
+    part = np.full(len(kind), -1, np.int64)
+    held = np.zeros((len(shares), kinds.shape[1]))
+    rest: list[int] = []
+    numbers = np.bincount(kind, minlength=len(kinds))
     order = np.argsort(kind, kind="stable")
-    for row, alike in zip(kinds, np.split(order, np.cumsum(np.bincount(kind))[:-1]), strict=True):
+    for row, alike in zip(kinds, np.split(order, np.cumsum(numbers)[:-1]), strict=True):
         members = alike.tolist()
         draw.shuffle(members)
         for number, share in enumerate(shares):
@@ -118,27 +135,28 @@ def _deal(counts: Counts, shares: Counts, draw: random.Random) -> Indices:
             members = members[sure:]
         rest += members
     draw.shuffle(rest)
-    total = counts.sum(axis=0)
-    weight = 1 / np.maximum(total, 1) ** 2
-    rest.sort(key=lambda group: -float((counts[group] / np.maximum(total, 1)).sum()))
+    total = np.maximum(numbers @ kinds, 1)
+    weight, rarity = 1 / total**2, (kinds / total).sum(axis=1)
+    rest.sort(key=lambda group: -float(rarity[kind[group]]))
     for _ in range(ROUNDS):
         before = part[rest]
         for group in rest:
+            own = kinds[kind[group]]
             if part[group] >= 0:
-                held[part[group]] -= counts[group]
+                held[part[group]] -= own
             # How much the sum over parts and classes of (held / share / total) ** 2 * share grows: it is least when
             # all parts hold their share of everything.
-            growth = ((2 * held + counts[group]) * counts[group] * weight).sum(axis=1) / shares
+            growth = ((2 * held + own) * own * weight).sum(axis=1) / shares
             part[group] = int(growth.argmin())
-            held[part[group]] += counts[group]
+            held[part[group]] += own
         if (part[rest] == before).all():
             break
     for empty in np.flatnonzero(np.bincount(part, minlength=len(shares)) == 0).tolist():
-        sizes = np.bincount(part, weights=counts[:, -1], minlength=len(shares))
+        sizes = np.bincount(part, weights=kinds[kind, -1], minlength=len(shares))
         several = np.bincount(part, minlength=len(shares)) > 1
         members = np.flatnonzero(part == np.where(several, sizes, -1).argmax()).tolist()
         draw.shuffle(members)
-        part[min(members, key=lambda group: float(counts[group, -1]))] = empty
+        part[min(members, key=lambda group: float(kinds[kind[group], -1]))] = empty
     return part
 
 
