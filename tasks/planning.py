@@ -190,12 +190,8 @@ def _data(found: Fingerprint, side: int, long_side: int, batch: int) -> list[Cho
             size += f"; a tenth of the objects is below {found.object_sizes[1]:.0f} px: {SMALLEST_OBJECT} px are wanted"
         choices.append(Choice("short_side", f"({side},)", size))
         choices.append(Choice("long_side", f"{long_side}"))
-    choices.append(
-        Choice(
-            "batch_size",
-            f"{batch}",
-            "at most 4 million pixels and an eighth of the images a step; lower it if memory ends",
-        )
+    reason = "at most 4 million pixels and an eighth of the images a step; lower it if memory ends"
+    choices.append(Choice("batch_size", f"{batch}", reason))
     )
     rarest, commonest = min(found.share), max(found.share)
     drawn = found.kind == "boxes" or (found.kind == "labels" and found.labels == "multi")  # others have class weights
