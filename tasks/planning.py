@@ -192,7 +192,6 @@ def _data(found: Fingerprint, side: int, long_side: int, batch: int) -> list[Cho
         choices.append(Choice("long_side", f"{long_side}"))
     reason = "at most 4 million pixels and an eighth of the images a step; lower it if memory ends"
     choices.append(Choice("batch_size", f"{batch}", reason))
-    )
     rarest, commonest = min(found.share), max(found.share)
     drawn = found.kind == "boxes" or (found.kind == "labels" and found.labels == "multi")  # others have class weights
     if drawn and rarest and commonest > IMBALANCE * rarest:
