@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from tasks.cli import COMMANDS, run
-from tasks.config import BackboneConfig, DataConfig, Experiment, FasterRCNNConfig, RunnerConfig, ScheduleConfig
+from tasks.config import (
+    BackboneConfig,
+    ClassificationConfig,
+    DataConfig,
+    Experiment,
+    FasterRCNNConfig,
+    HeadConfig,
+    OptimizerConfig,
+    RunnerConfig,
+    ScheduleConfig,
+    UNetConfig,
+)
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +61,31 @@ def tiny(tiny_data: Path) -> Experiment:
         rpn_samples=32,
         roi_samples=32,
     )
+    return _experiment("boxes", head, tiny_data)
+
+
+@pytest.fixture
+def tiny_labels(tiny_data: Path) -> Experiment:
+    """As `tiny`, for one of two labels an image."""
+    config = _experiment("labels", ClassificationConfig(), tiny_data / "image_labels.csv")
+    config.optimizer = OptimizerConfig(name="adamw", lr=3e-4)
+    return config
+
+
+@pytest.fixture
+def tiny_masks(tiny_data: Path) -> Experiment:
+    """As `tiny`, for the masks of its 3 classes."""
+    config = _experiment("masks", UNetConfig(decoder_channels=(32, 24, 16, 16, 8)), tiny_data)
+    config.optimizer = OptimizerConfig(name="adamw", lr=3e-3)
+    return config
+
+
+def _experiment(kind: str, head: HeadConfig, root: Path) -> Experiment:
     return Experiment(
         name="tiny",
         backbone=BackboneConfig(name="resnet18", norm="gn"),
-        heads={"boxes": head},
-        data=DataConfig(root=tiny_data, batch_size=2, short_side=(64,), long_side=64, workers=0),
+        heads={kind: head},
+        data=DataConfig(root=root, batch_size=2, short_side=(64,), long_side=64, workers=0),
         schedule=ScheduleConfig(epochs=1, warmup_steps=2),
         runner=RunnerConfig(device="cpu", precision="fp32", log_every=1, pictures=2),
     )
@@ -107,26 +138,55 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     PartialState._reset_state()
 
 
+Written = Callable[[Experiment], Path]
+
+
 @pytest.fixture
-def tiny_config(tiny: Experiment, tmp_path: Path) -> Path:
+def written(tmp_path: Path) -> Written:
+    """`written(experiment)`: it as a file."""
+
+    def write(config: Experiment) -> Path:
+        file = tmp_path / "tiny.json"
+        file.write_text(config.model_dump_json())
+        return file
+
+    return write
+
+
+@pytest.fixture
+def tiny_config(tiny: Experiment, written: Written) -> Path:
     """`tiny` as a file."""
-    file = tmp_path / "tiny.json"
-    file.write_text(tiny.model_dump_json())
-    return file
+    return written(tiny)
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {"folder": tmp_path_factory.mktemp("trained") / "run"}
+def _runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
 
 
 @pytest.fixture
-def trained(_trained: dict[str, Path], tiny_config: Path, command: Command) -> Path:
+def trained(_runs: Path, tiny_config: Path, command: Command) -> Path:
     """A run of `tiny`, trained once for all tests: not to be written to."""
-    if not _trained["folder"].exists():
-        said = command("train", tiny_config, "--out", _trained["folder"])
+    return _trained_once(_runs / "boxes", tiny_config, command)
+
+
+@pytest.fixture
+def trained_labels(_runs: Path, tiny_labels: Experiment, written: Written, command: Command) -> Path:
+    """A run of `tiny_labels`, as `trained`."""
+    return _trained_once(_runs / "labels", written(tiny_labels), command)
+
+
+@pytest.fixture
+def trained_masks(_runs: Path, tiny_masks: Experiment, written: Written, command: Command) -> Path:
+    """A run of `tiny_masks`, as `trained`."""
+    return _trained_once(_runs / "masks", written(tiny_masks), command)
+
+
+def _trained_once(run: Path, config: Path, command: Command) -> Path:
+    if not run.exists():
+        said = command("train", config, "--out", run)
         assert said.code == 0, said.error
-    return _trained["folder"]
+    return run
 
 
 @pytest.fixture
