@@ -4,13 +4,14 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.errors import UserError
-from heads.contract import IGNORED
+from heads.contract import IGNORED, LabelKind
+from tasks.classification.truth import KnownLabels
 from tasks.classification.value_scale import set_value_scale
 from tasks.config import Experiment, SegmentationConfig
 from tasks.data.annotations import Annotations
 from tasks.data.semantic import semantic_masks
 
-MASKS_COUNTED = 500  # images whose pixels are counted; spread evenly over the split
+MASKS_COUNTED = 500  # images whose pixels are counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,18 +25,19 @@ def fill_from_data(config: Experiment, annotations: Annotations) -> None:
     by. The numbers stay in the config, so that a checkpoint says what it was trained with.
 
     Raises:
-        UserError: a class never appears, so that it has no weight.
+        UserError: a class never appears, so that it has no weight, or there are no classes.
     """
     for name, head in config.heads.items():
         if getattr(head, "class_weights", None) == "balanced":
+            field = f"heads.{name}.class_weights"
             if isinstance(head, SegmentationConfig):
-                counts, total = _count_pixels(annotations, config, head)
+                counts, totals = _count_pixels(annotations, config, head)
             else:
-                counts, total = _count_labels(annotations)
-            _require_all(counts, f"heads.{name}.class_weights", annotations)
+                counts, totals = _count_labels(annotations, getattr(head, "target", "single"), field)
+            _require_all(counts, field, annotations)
             # A class of its own is weighed against its absence, one of several against the others.
             alone = getattr(head, "target", None) in ("binary", "multilabel", "multi")
-            weights = (total - counts) / counts if alone else total / (len(counts) * counts)
+            weights = (totals - counts) / counts if alone else totals / (len(counts) * counts)
             head.class_weights = tuple(round(weight, 6) for weight in weights.tolist())  # type: ignore[union-attr]
     set_value_scale(config, annotations)
 
@@ -50,30 +52,42 @@ def _require_all(counts: Floats, field: str, annotations: Annotations) -> None:
         )
 
 
-def _count_labels(annotations: Annotations) -> tuple[Floats, float]:
-    """Images of each class, and of all together."""
-    labels = annotations.image_labels
-    assert labels is not None  # the task has asked for them
-    own = labels.numpy()
-    if own.ndim == 1:
-        counts = np.bincount(own[own >= 0], minlength=len(annotations.label_map)).astype(np.float64)
-        return counts, float(counts.sum())
-    return np.asarray(own.sum(axis=0), np.float64), float(len(own))
+def _count_labels(annotations: Annotations, target: LabelKind, field: str) -> tuple[Floats, Floats]:
+    """(K,) images of each class, and (1,) all that are annotated."""
+    if target == "regression":
+        raise UserError(f"{field} is balanced, but numbers have no classes to balance; leave it out")
+    labels = KnownLabels.of(annotations, target)
+    own = labels.values[labels.known]
+    counts = np.bincount(own, minlength=len(annotations.label_map)) if own.ndim == 1 else own.sum(axis=0)
+    return counts.astype(np.float64), np.array([float(len(own))])
 
 
-def _count_pixels(annotations: Annotations, config: Experiment, head: SegmentationConfig) -> tuple[Floats, float]:
-    """Pixels of each channel of the head, the background first where there is one, and of all together."""
+def _count_pixels(annotations: Annotations, config: Experiment, head: SegmentationConfig) -> tuple[Floats, Floats]:
+    """Pixels of each channel of the head, the background first where there is one, and of all together: (1,), or of
+    each channel where classes overlap, since a pixel may be ignored for one of them.
+
+    Counted in `MASKS_COUNTED` images, and in more as long as a class has not been seen.
+    """
     overlapping, classes = head.target == "multilabel", len(annotations.label_map)
-    counts, total = np.zeros(classes + 1), 0
-    chosen = np.linspace(0, len(annotations) - 1, min(len(annotations), MASKS_COUNTED)).round().astype(int)
-    for index in chosen.tolist():
+    channels = slice(0 if head.target == "multiclass" and head.background else 1, None)
+    counts, known = np.zeros((2, classes + 1))
+    for number, index in enumerate(_evenly_first(len(annotations), MASKS_COUNTED)):
+        if number >= MASKS_COUNTED and counts[channels].all():
+            break
         size = annotations.size(index) or annotations.image(index, config.image, config.data.exif).shape[:2]
         masks = semantic_masks(annotations, index, size, overlapping)
-        total += int((masks != IGNORED).any(axis=2).sum())
         if overlapping:
             counts[1:] += (masks == 1).sum(axis=(0, 1))
+            known[1:] += (masks != IGNORED).sum(axis=(0, 1))
         else:
             counts += np.bincount(masks.reshape(-1), minlength=256)[: classes + 1]
-    if head.target == "multiclass" and head.background:
-        return counts, float(total)
-    return counts[1:], float(total if head.target != "multiclass" else counts[1:].sum())
+    if overlapping:
+        return counts[1:], known[1:]
+    own = counts[channels]
+    return own, (counts if head.target == "binary" else own).sum(keepdims=True)
+
+
+def _evenly_first(count: int, first: int) -> list[int]:
+    """0 .. count - 1, beginning with `first` of them that are spread evenly."""
+    chosen = np.linspace(0, count - 1, min(count, first)).round().astype(int)
+    return [*chosen.tolist(), *np.setdiff1d(np.arange(count), chosen).tolist()]
