@@ -9,7 +9,7 @@ from backbones import UserError, load_weights
 from backbones.weights import read_weights
 from heads.torchvision_layout import split_torchvision_detector
 from tasks.checkpoint import load_checkpoint, require_same_image
-from tasks.config import Experiment
+from tasks.config import Experiment, SegmentationConfig
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
 
@@ -50,15 +50,19 @@ def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], 
     checkpoint = load_checkpoint(init, prefer_best=True)
     require_same_image(checkpoint, config)
     given, own = checkpoint.weights(), model.state_dict()
-    anew = class_tensors(config, labels) if checkpoint.labels != labels else set()
+    others = tuple(f"heads.{head}." for head, classes in labels.items() if checkpoint.labels.get(head) != classes)
+    anew = {name for name in class_tensors(config, labels) if name.startswith(others)} if others else set()
     fitting = {
         name: given[name] for name in own if name in given and given[name].shape == own[name].shape and name not in anew
     }
-    if 2 * len(fitting) < len(own):
+    # Another head on the same backbone is welcome; of another backbone, some tensors fit by accident.
+    backbone = [name for name in own if name.startswith("backbone.")]
+    found = sum(name in fitting for name in backbone)
+    if 2 * found < len(backbone):
         raise UserError(
-            f"{checkpoint.folder}: only {len(fitting)} of {len(own)} tensors fit; it holds "
-            f"{checkpoint.config.backbone.name} with {', '.join(checkpoint.labels)}, the config names "
-            f"{config.backbone.name}; use the config it was made with"
+            f"{checkpoint.folder}: only {found} of the {len(backbone)} tensors of the backbone fit; it holds "
+            f"{checkpoint.config.backbone.name}, the config names {config.backbone.name}; set --backbone.name and its "
+            "options alike, or start a new run without its weights"
         )
     model.load_state_dict(fitting, strict=False)
     left = [name for name in own if name not in fitting]
@@ -72,8 +76,15 @@ def class_tensors(config: Experiment, labels: Mapping[str, LabelMap]) -> set[str
         head: LabelMap(ids=(*classes.ids, max(classes.ids) + 1), names=(*classes.names, "".join(classes.names) + "+"))
         for head, classes in labels.items()
     }
+    free = config.model_copy(deep=True)  # of options that fix the number of classes
+    for section in free.heads.values():
+        for option in ("class_weights", "value_mean", "value_std"):
+            if hasattr(section, option):
+                setattr(section, option, None)
+        if isinstance(section, SegmentationConfig) and section.target == "binary":
+            section.target = "multilabel"  # has the same tensors
     with torch.device("meta"):
-        ours, theirs = (build_model(config, maps).state_dict() for maps in (labels, one_more))
+        ours, theirs = (build_model(free, maps).state_dict() for maps in (labels, one_more))
     return {name for name, tensor in ours.items() if tensor.shape != theirs[name].shape}
 
 

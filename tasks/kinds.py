@@ -1,6 +1,6 @@
 """Which kind of target each head of an experiment learns from, and what that kind adds."""
 
-from typing import Literal
+from dataclasses import replace
 
 from backbones.errors import UserError
 from heads import heads
@@ -39,20 +39,24 @@ def wanted_targets(config: Experiment) -> Wanted:
     """The targets that the heads of an experiment need.
 
     Raises:
-        UserError: see `task_of`.
+        UserError: two heads would read the same annotations in different ways, or see `task_of`.
     """
-    boxes, labels = False, None
-    masks: Literal["one", "each"] | None = None
-    for head in config.heads.values():
-        options = head.factory_options()
+    wanted = Wanted(boxes=False)
+    for name, head in config.heads.items():
+        before, target = wanted, head.factory_options().get("target")
         match task_of(head).reads:
             case "boxes":
-                boxes = True
+                wanted = replace(wanted, boxes=True)
             case "labels":
-                labels = options.get("target", "single")
+                wanted = replace(wanted, labels=target or "single")
             case "masks":
-                masks = "each" if options.get("target") == "multilabel" else "one"
-    return Wanted(boxes=boxes, labels=labels, masks=masks)
+                wanted = replace(wanted, masks="each" if target == "multilabel" else "one")
+        if before.labels not in (None, wanted.labels) or before.masks not in (None, wanted.masks):
+            raise UserError(
+                f"heads.{name}.target is {target}, but a head before it reads the same annotations in another way; "
+                "expected one target for both, or an experiment for each"
+            )
+    return wanted
 
 
 def require_targets(config: Experiment, annotations: Annotations) -> None:

@@ -49,6 +49,7 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     """Write `out/predictions.json` (with the file name of each) and each image with what was found drawn on it.
 
     Rows are COCO results for boxes, scores by class for labels, and the name of a mask file beside the json for masks.
+    With several heads each row names its `head`.
     An image that cannot be read is named and left out; the others are still done.
 
     Args:
@@ -86,7 +87,9 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         stem = f"{place.file.name.split('.')[0]}_{image_id:05d}"
         picture = Picture.of(image, config.image)
         for head, (prediction,) in found.items():
-            results += tasks[head].write(out, stem, image_id, str(place), prediction, labels[head])
+            own, named = (f"{stem}_{head}", {"head": head}) if len(found) > 1 else (stem, {})
+            rows = tasks[head].write(out, own, image_id, str(place), prediction, labels[head])
+            results += [{**named, **row} for row in rows]
             tasks[head].draw(picture, prediction, labels[head], threshold)
         save_picture(out / f"{stem}.jpg", picture.pixels)
         done += 1
