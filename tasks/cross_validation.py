@@ -1,6 +1,7 @@
 """Cross-validation: a run for each fold, scored together on images that none of them was trained on."""
 
 import json
+import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -14,7 +15,10 @@ from tasks.evaluation import Evaluator, show_metrics
 from tasks.kinds import head_labels, wanted_targets
 from tasks.predicting import accelerator_for, load_predictor
 from tasks.progress import Reporter
+from tasks.run_folder import RunFolder
 from tasks.training import train_experiment
+
+DEALT_BY = ("format", "train", "val", "folds", "fold", "group_by")
 
 
 def cross_validate(config: Experiment, *, out: Path | None = None, source: Path | None = None) -> dict[str, float]:
@@ -40,11 +44,13 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
     root = out or Path("runs") / f"{config.name}-{count}-fold"
     for fold in range(count):
         folder = root / f"fold_{fold}"
-        begun = latest_checkpoint(folder / "checkpoints") is not None
+        own, begun = _fold(config, fold), latest_checkpoint(folder / "checkpoints") is not None
+        if begun:
+            _require_same_folds(folder, own)
+        elif RunFolder(folder).begun_in_vain():
+            shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
         Reporter().notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
-        train_experiment(
-            _fold(config, fold), out=None if begun else folder, resume=folder if begun else None, source=source
-        )
+        train_experiment(own, out=None if begun else folder, resume=folder if begun else None, source=source)
     # The folds were trained in the precision that the config asks for; scoring starts afresh.
     AcceleratorState._reset_state()
     accelerator = accelerator_for(config, config.runner.device)
@@ -73,6 +79,20 @@ def _fold(config: Experiment, fold: int) -> Experiment:
     own = config.model_copy(deep=True)
     own.data.fold = fold
     return own
+
+
+def _require_same_folds(run: Path, config: Experiment) -> None:
+    """Raise `UserError` when a fold was begun with other images held out, which it may have been trained on."""
+    before = load_checkpoint(run, prefer_best=False).config
+    for name, then, now in (
+        *((f"data.{field}", getattr(before.data, field), getattr(config.data, field)) for field in DEALT_BY),
+        ("runner.seed", before.runner.seed, config.runner.seed),
+    ):
+        if then != now:
+            raise UserError(
+                f"{run}: was begun with {name} {then}, which is {now} now, so that other images would be held out; "
+                "expected the same: give it as it was, or another --out for all folds"
+            )
 
 
 def _conclude(reporter: Reporter, root: Path, metrics: dict[str, float], folds: list[dict[str, float]]) -> None:

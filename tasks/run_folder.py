@@ -56,6 +56,12 @@ class RunFolder:
             raise UserError(f"{path}: cannot write the run folder ({error.strerror}); choose another --out") from error
         return folder
 
+    def begun_in_vain(self) -> bool:
+        """Whether it holds nothing but what a run writes before its first checkpoint."""
+        known = (self.config, self.metrics, self.checkpoints, self.tensorboard)
+        unsaved = self.checkpoints.is_dir() and not any(self.checkpoints.glob("step_*"))
+        return unsaved and all(entry in known for entry in self.path.iterdir())
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with self.metrics.open("a", encoding="utf-8") as file:
