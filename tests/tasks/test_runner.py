@@ -60,7 +60,7 @@ def test_early_stopping_and_what_is_kept(command, scores: list[float], tiny_conf
     arguments = ["--data.batch_size", "10", "--schedule.epochs", "9", "--runner.early_stopping", "3"]
     said = command("train", tiny_config, "--out", run, *arguments, "--runner.keep_last", "1")
     assert said.code == 0, said.error
-    assert "boxes/AP has not risen for 3 evaluations" in said.out
+    assert "boxes/AP has not become better for 3 evaluations" in said.out
     assert evaluations(run) == [1, 2, 3, 4, 5]
     assert steps(run) == [2, 5]
     best = json.loads((run / "checkpoints" / "best.json").read_text())
