@@ -46,7 +46,11 @@ def build_optimizer(model: Model, config: OptimizerConfig) -> torch.optim.Optimi
     # One kernel over all weights instead of several passes each; the RMSprop of torch has no such kernel.
     match config.name:
         case "sgd":
-            return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+            sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+            if config.momentum:  # else it fails where weights get their first gradient at different steps
+                for weight in (weight for group in groups for weight in group["params"]):
+                    sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            return sgd
         case "adamw":
             return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         case "adam":

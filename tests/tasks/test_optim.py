@@ -33,6 +33,19 @@ def test_groups(model: Model) -> None:
             assert (group["weight_decay"], group["l1"]) == ((0, 0) if plain else (0.01, 0.001)), name
 
 
+def test_layer_decay(tiny: Experiment) -> None:
+    """The rate of a stage is that of the next one times the decay, the last one's that of the heads times it."""
+    model = build_model(tiny, LABELS)
+    groups = parameter_groups(model, OptimizerConfig(lr=0.1, backbone_lr_factor=0.5, layer_decay=0.7))
+    found = {parameter: group["base_lr"] for group in groups for parameter in group["params"]}
+    powers = {"layer4.": 1, "layer3.": 2, "layer2.": 3, "layer1.": 4, "conv1.": 5, "bn1.": 5}
+    for name, parameter in model.named_parameters():
+        own = name.removeprefix("backbone.")
+        power = next((power for prefix, power in powers.items() if own.startswith(prefix)), 0)
+        assert (power == 0) == name.startswith("heads."), name
+        assert found[parameter] == pytest.approx(0.1 * (0.5 if power else 1) * 0.7**power, rel=1e-12), name
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw", "adam", "rmsprop"])
 def test_decay_reaches_only_what_it_should(name: str, model: Model) -> None:
     """With gradients of zero, all that moves a weight is its decay."""
@@ -47,6 +60,28 @@ def test_decay_reaches_only_what_it_should(name: str, model: Model) -> None:
         key for key, value in model.named_parameters() if value.requires_grad and value.ndim > 1 and before[key].any()
     }
     assert moved == weights
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "adam", "rmsprop"])
+def test_first_gradient_at_a_later_step(name: str, model: Model) -> None:
+    """The backbone may be frozen in the beginning; it then moves as if the optimizer were new."""
+    config = OptimizerConfig.model_validate({"name": name, "lr": 0.1})
+    optimizer = build_optimizer(model, config)
+    late = [p for p in model.backbone.parameters() if p.requires_grad]
+    for parameter in model.heads.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = [parameter.clone() for parameter in late]
+    optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(late, before, strict=True))
+    for parameter in late:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    after = [parameter.detach().clone() for parameter in late]
+    for parameter, value in zip(late, before, strict=True):
+        parameter.data.copy_(value)
+    build_optimizer(model, config).step()
+    assert all(torch.equal(*pair) for pair in zip(late, after, strict=True))
+    assert not any(torch.equal(*pair) for pair in zip(after, before, strict=True))
 
 
 def test_l1_gradient_is_that_of_the_penalty(model: Model) -> None:
