@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 import configs
 from backbones.errors import UserError
 from tasks.config import Experiment, Section
+from tasks.head_config import HEAD_SECTIONS
 from tasks.image_spec import ImageSpec
 from tasks.plugins import import_file, registering_modules
 
@@ -66,7 +67,9 @@ def explain(error: ValidationError, section: str = "") -> str:
         section: dotted name of the part of the experiment that was validated.
     """
     problem = error.errors()[0]
-    path = [part for part in problem["loc"] if part not in _sections()]  # Without the choice of a union.
+    path = list(problem["loc"])
+    if path[:1] == ["heads"]:
+        del path[2:3]  # Which kind of head it is.
     field = ".".join(map(str, [section, *path] if section else path))
     match problem["type"]:
         case "extra_forbidden" | "no_such_attribute":
@@ -94,12 +97,14 @@ def _nearest_field(title: str, location: tuple[int | str, ...]) -> str | None:
     *parents, wrong = map(str, location)
     sections = _sections()
     owner = sections.get(title, Experiment)
+    if parents[:1] == ["heads"] and len(parents) == 3:
+        owner = HEAD_SECTIONS[parents.pop()]
     for parent in parents:
         kind = owner.model_fields[parent].annotation if parent in owner.model_fields else None
-        owner = sections.get(parent) or (kind if isinstance(kind, type) and issubclass(kind, BaseModel) else owner)
+        owner = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else owner
     near = difflib.get_close_matches(wrong, owner.model_fields, n=1, cutoff=0.5)
     if near:
-        return ".".join([*(parent for parent in parents if parent not in sections), near[0]])
+        return ".".join([*parents, near[0]])
     known = {name.rsplit(".", 1)[-1]: name for name in reversed(field_names(Experiment))}
     return next((known[name] for name in difflib.get_close_matches(wrong, known, n=1)), None)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Discriminator, Field, JsonValue, Tag
 
 from tasks.config_section import Count, Finite, NotNegative, Positive, Section, Share
 
@@ -153,14 +153,39 @@ class PluginHeadConfig(HeadSection):
         return dict(self.options)
 
 
-HeadConfig = (
-    FasterRCNNConfig
-    | ClassificationConfig
-    | UNetConfig
-    | UNetPlusPlusConfig
-    | DeepLabV3Config
-    | DeepLabV3PlusConfig
-    | SegmentationFPNConfig
-    | PSPNetConfig
-    | PluginHeadConfig
-)
+HEAD_SECTIONS: dict[str, type[HeadSection]] = {
+    "faster_rcnn": FasterRCNNConfig,
+    "classification": ClassificationConfig,
+    "unet": UNetConfig,
+    "unetplusplus": UNetPlusPlusConfig,
+    "deeplabv3": DeepLabV3Config,
+    "deeplabv3plus": DeepLabV3PlusConfig,
+    "segmentation_fpn": SegmentationFPNConfig,
+    "pspnet": PSPNetConfig,
+    "plugin": PluginHeadConfig,
+}
+
+
+def _kind(head: Any) -> str:
+    """The key of the section that a head is an instance of, or that its json means: a mistake is then told as one of it.
+
+    A name that is not one of ours is a plug-in's, and so is whatever has `options`.
+    """
+    if isinstance(head, dict):
+        name = head.get("name")
+        return name if isinstance(name, str) and name in HEAD_SECTIONS and "options" not in head else "plugin"
+    return next((key for key, section in HEAD_SECTIONS.items() if type(head) is section), "plugin")
+
+
+HeadConfig = Annotated[
+    Annotated[FasterRCNNConfig, Tag("faster_rcnn")]
+    | Annotated[ClassificationConfig, Tag("classification")]
+    | Annotated[UNetConfig, Tag("unet")]
+    | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]
+    | Annotated[DeepLabV3Config, Tag("deeplabv3")]
+    | Annotated[DeepLabV3PlusConfig, Tag("deeplabv3plus")]
+    | Annotated[SegmentationFPNConfig, Tag("segmentation_fpn")]
+    | Annotated[PSPNetConfig, Tag("pspnet")]
+    | Annotated[PluginHeadConfig, Tag("plugin")],
+    Discriminator(_kind),
+]

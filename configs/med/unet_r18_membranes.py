@@ -33,7 +33,7 @@ def config() -> Experiment:
         image=ImageSpec(channels=1, mean=(0.5,), std=(0.2,)),
         data=DataConfig(root=Path("data/isbi2012"), size=(512, 512), batch_size=8, augment=augment),
         optimizer=OptimizerConfig(name="adamw", lr=5e-4, weight_decay=0.01),
-        schedule=ScheduleConfig(epochs=80, policy="cosine", warmup_steps=10),
+        schedule=ScheduleConfig(epochs=40, policy="cosine", warmup_steps=10),
         inference=InferenceConfig(window=(256, 256), mirror=("horizontal", "vertical")),
-        runner=RunnerConfig(evaluate_every=20),
+        runner=RunnerConfig(evaluate_every=40),
     )

@@ -375,7 +375,7 @@ def test_predict_and_evaluate_arguments(command, trained: Path, tiny_data: Path,
     assert "image id 77" in command("evaluate", *arguments).complaint
     (tmp_path / "broken.png").write_bytes(b"no image")
     complaint = command("predict", trained, tmp_path / "broken.png", "--out", tmp_path / "out").complaint
-    assert "none of the 1 images" in complaint
+    assert "none of the 1 files" in complaint
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What the command line does beyond tyro's parsing."""
 
 import pytest
+from pydantic import ValidationError
 
 from tasks.cli import _leave_out_foreign_options
 from tasks.command_line import take_free_options
 from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig
+from tasks.experiment_file import explain
 
 
 def test_options_of_a_plugin_are_taken_from_the_command_line() -> None:
@@ -29,3 +31,18 @@ def test_another_backbone_takes_its_own_weights(
     assert config.backbone.weights == expected
     assert config.backbone.norm == "frozen_bn"
     assert f"weights={weights}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ({"name": "unet", "decoder_chanels": 3}, "heads.out.decoder_chanels is not a field; did you mean"),
+        ({"name": "classification", "target": "singel"}, "heads.out.target is 'singel'; input should be 'single'"),
+        ({"name": "mine", "options": {}, "width": 1}, "heads.out.width is not a field"),
+        ({"name": "faster_rcnn", "nms": 0.5}, "heads.out.nms is not a field; did you mean heads.out.nms_iou"),
+    ],
+)
+def test_a_mistake_in_a_head_is_told_as_one_of_that_head(head: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Experiment.model_validate({"heads": {"out": head}})
+    assert explain(caught.value).startswith(told)
