@@ -167,7 +167,7 @@ HEAD_SECTIONS: dict[str, type[HeadSection]] = {
 
 
 def _kind(head: Any) -> str:
-    """The key of the section that a head is an instance of, or that its json means: a mistake is then told as one of it.
+    """The key of the section that a head is an instance of or that its json means; mistakes are told as those of it.
 
     A name that is not one of ours is a plug-in's, and so is whatever has `options`.
     """
