@@ -9,6 +9,7 @@ import os
 import sys
 from itertools import pairwise
 
+import segmentation_models_pytorch
 import torch
 from torch import Tensor, nn
 
@@ -23,17 +24,19 @@ torch.set_num_threads(1)  # The parent must not start a thread pool, which a for
 class SmallNet(Backbone):
     """Small, so that saving takes milliseconds; with running statistics and with draws from the global generator."""
 
-    def __init__(self, in_channels: int = 3) -> None:
+    def __init__(self, in_channels: int = 3, output_stride: int = 32) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.features = {f"c{level}": FeatureSpec(8 * level, 1 << level) for level in range(2, 6)}
-        self.stem = self._stage(in_channels, 8)
+        self.features = {f"c{level}": FeatureSpec(8 * level, min(1 << level, output_stride)) for level in range(2, 6)}
+        self.stem = self._stage(in_channels, 8, 2)
         widths = [8, *(spec.channels for spec in self.features.values())]
-        self.stages = nn.ModuleList(self._stage(*pair) for pair in pairwise(widths))
+        steps = [b // a for a, b in pairwise([2, *(spec.stride for spec in self.features.values())])]
+        stages = zip(pairwise(widths), steps, strict=True)
+        self.stages = nn.ModuleList(self._stage(*pair, step) for pair, step in stages)
 
     @staticmethod
-    def _stage(channels: int, width: int) -> nn.Sequential:
-        convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+    def _stage(channels: int, width: int, stride: int) -> nn.Sequential:
+        convolution = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout2d(0.1))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -62,4 +65,5 @@ def serve() -> None:
 
 if __name__ == "__main__":
     assert tasks.training
+    assert segmentation_models_pytorch
     serve()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from tasks.config import Experiment
+from tasks.config import AugmentConfig, ClassificationConfig, DeepLabV3PlusConfig, Experiment, OptimizerConfig
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,6 +223,55 @@ def test_two_signals_stop_at_once(trainer: Trainer, config: Path, tmp_path: Path
     told = trainer.output.read_text()
     assert "Traceback" not in told
     assert told.splitlines()[-1].endswith(f"python tools/train.py --resume {run}")
+
+
+def to_labels(config: Experiment) -> None:
+    """Mixed images, drawn unevenly and with repeats, and a backbone that joins in later."""
+    config.heads["labels"] = ClassificationConfig(dropout=0.3, hidden_channels=(16,), label_smoothing=0.1)
+    config.heads["labels"].class_weights = "balanced"
+    config.data.size, config.data.balance = (64, 64), 1.0
+    config.data.augment = AugmentConfig(
+        mixup=0.4, cutmix=1.0, policy="trivial_augment", random_resized_crop=(0.3, 1.0), erase=0.5, colour=0.3
+    )
+    config.optimizer = OptimizerConfig(name="sgd", lr=0.05, layer_decay=0.8, clip_grad_norm=1.0, l1=1e-4)
+    config.schedule.freeze_backbone_epochs = 2
+
+
+def to_masks(config: Experiment) -> None:
+    """Dropout from the global generator, a second head, and images of random place, shape and colour."""
+    config.heads["masks"] = DeepLabV3PlusConfig(
+        decoder_channels=16, dropout=0.5, auxiliary_weight=0.4, class_weights="balanced"
+    )
+    config.backbone.output_stride = 16
+    config.data.augment = AugmentConfig(
+        crop=(48, 48), crop_padding=8, scale_jitter=(0.8, 1.3), rotate=30, elastic=0.03, quarter_turns=True,
+        vertical_flip=0.5, gamma=(0.7, 1.5), blur=1.0, noise=0.05,
+    )  # fmt: skip
+    config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks"])
+def test_other_heads_killed(
+    kind: str, request: pytest.FixtureRequest, trainer: Trainer, written: Callable[[Experiment], Path], tmp_path: Path
+) -> None:
+    """Left alone with no loader process, and killed six times with two."""
+    config: Experiment = request.getfixturevalue(f"tiny_{kind}")
+    config.backbone.name, config.backbone.norm = "small_net", None
+    {"labels": to_labels, "masks": to_masks}[kind](config)
+    config.schedule.epochs, config.schedule.policy = 6, "cosine"
+    config.runner.ema_decay, config.runner.save_every_steps, config.runner.log_every = 0.9, 2, 3
+    file, run, draw = written(config), tmp_path / "killed", random.Random(kind)
+    assert trainer.run(file, "--out", tmp_path / "alone") == 0, trainer.output.read_text()
+    for number in range(6):
+        trainer.start(*(["--resume", run] if number else [file, "--out", run, "--data.workers", "2"]))
+        last = latest_step(run) + 2
+        wait_until(trainer, lambda last=last: latest_step(run) >= last)
+        time.sleep(draw.uniform(0, 0.1))
+        trainer.kill()
+        assert trainer.wait() == -signal.SIGKILL, f"ended before it was killed:\n{trainer.output.read_text()[-3000:]}"
+    assert latest_step(run) < 6 * STEPS_PER_EPOCH
+    assert trainer.run("--resume", run) == 0, trainer.output.read_text()[-3000:]
+    compare(outcome(run), outcome(tmp_path / "alone"))
 
 
 def wait_until(trainer: Trainer, holds: Callable[[], bool]) -> None:
