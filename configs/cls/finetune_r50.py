@@ -1,7 +1,6 @@
 """Fine-tune an ImageNet ResNet-50 on your own image folders, ROOT/CLASS/*.jpg or ROOT/SPLIT/CLASS/*.jpg, or a CSV file.
 
     python tools/train.py configs/cls/finetune_r50.py --data.root my_images
-    python tools/train.py configs/cls/finetune_r50.py --data.root table.csv --heads.labels.target multi
     python tools/train.py configs/cls/finetune_r50.py --data.root my_images --backbone.frozen_stages 5  # linear probe
 
 The head learns alone at first, then each stage at 0.7 times the rate of the one after it. Not measured on public data.
@@ -35,6 +34,7 @@ def config() -> Experiment:
 def sample() -> Experiment:
     """The same from random weights on generated images of cells, told apart by the rarest kind in them."""
     cfg = config()
-    cfg.name, cfg.backbone.weights, cfg.schedule.epochs = "finetune_r50_sample", None, 4
+    cfg.name, cfg.backbone.weights, cfg.schedule.epochs = "finetune_r50_sample", None, 6
+    cfg.optimizer.layer_decay, cfg.schedule.freeze_backbone_epochs = 1.0, 0  # nothing is learned yet that could be kept
     cfg.data = DataConfig(format="cells", size=(64, 64), batch_size=16, augment=AugmentConfig(vertical_flip=0.5))
     return cfg
