@@ -70,6 +70,7 @@ def explain(error: ValidationError, section: str = "") -> str:
     path = list(problem["loc"])
     if path[:1] == ["heads"]:
         del path[2:3]  # Which kind of head it is.
+    path = [part for part in path if "[" not in str(part)]  # Which type of several it was taken for.
     field = ".".join(map(str, [section, *path] if section else path))
     match problem["type"]:
         case "extra_forbidden" | "no_such_attribute":

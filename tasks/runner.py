@@ -49,7 +49,8 @@ class Runner:
         model: with its initial weights.
         labels: classes of each head.
         loader: training batches.
-        evaluator: scores the model on validation images.
+        predictor: of the model, for evaluations.
+        evaluator: scores it on validation images.
         folder: where the run writes.
         accelerator: device, precision and processes.
         reporter: prints for the main process.
@@ -65,13 +66,15 @@ class Runner:
         model: Model,
         labels: Mapping[str, LabelMap],
         loader: TrainingLoader,
+        predictor: Predictor,
         evaluator: Evaluator,
         folder: RunFolder,
         accelerator: Accelerator,
         reporter: Reporter,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.config, self.labels, self.loader, self.evaluator = config, labels, loader, evaluator
+        self.config, self.labels, self.loader = config, labels, loader
+        self.predictor, self.evaluator = predictor, evaluator
         self.folder, self.accelerator, self.reporter = folder, accelerator, reporter
         self.bare = model.to(accelerator.device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(self.bare, config.optimizer)
@@ -98,7 +101,6 @@ class Runner:
         # Every process must come to the same decisions, so all hold the main one's history.
         self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
         self.monitor = config.runner.monitor or evaluator.main_metric
-        self.predictor = Predictor([self.bare], config.inference)
         self.watch = LossWatch(folder.path, checkpoint.tensors("losses") if checkpoint else None)
         wanted = config.runner.tensorboard and accelerator.is_main_process
         self.events = EventLog(folder.tensorboard, self.step) if wanted else None

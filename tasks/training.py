@@ -8,13 +8,13 @@ from accelerate.utils.operations import broadcast_object_list
 
 from backbones import UserError
 from tasks.checkpoint import Checkpoint, load_checkpoint, require_same_image, require_same_labels
-from tasks.training_statistics import fill_from_data
 from tasks.config import Experiment
 from tasks.data.augment import require_fitting
 from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
 from tasks.evaluation import Evaluator, show_metrics
+from tasks.inference import Predictor
 from tasks.initial_weights import load_initial_weights
 from tasks.kinds import head_labels, require_targets, wanted_targets
 from tasks.label_map import LabelMap
@@ -24,6 +24,7 @@ from tasks.run_folder import RunFolder
 from tasks.runner import Runner
 from tasks.seeding import derive_seed
 from tasks.tensorboard import require_tensorboard
+from tasks.training_statistics import fill_from_data
 
 
 def train_experiment(
@@ -83,6 +84,7 @@ def train_experiment(
         wanted=wanted,
     )
     evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    predictor = Predictor([model], config.inference)
     _require_metric(config.runner.monitor, evaluator.metric_names())
     if config.runner.tensorboard:
         require_tensorboard()
@@ -90,7 +92,7 @@ def train_experiment(
     if path is None and accelerator.is_main_process:
         path = RunFolder.create(config, out).path
     folder = RunFolder(broadcast_object_list([path])[0])
-    runner = Runner(config, model, labels, loader, evaluator, folder, accelerator, reporter, checkpoint)
+    runner = Runner(config, model, labels, loader, predictor, evaluator, folder, accelerator, reporter, checkpoint)
     start = f"resumed after step {runner.step}" if resume else "new run"
     reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     metrics = runner.train()
