@@ -63,3 +63,16 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/run: cannot write the run folder \(Not a directory\)"):
         RunFolder.create(Experiment(), tmp_path / "file" / "run")
+
+
+def test_begun_in_vain(folder: RunFolder) -> None:
+    """Only what a run has written before its first checkpoint may be thrown away."""
+    assert folder.begun_in_vain()
+    for name in ("thesis.txt", "checkpoints/step_00000003"):
+        other = folder.path / name
+        other.mkdir()
+        assert not folder.begun_in_vain()
+        other.rmdir()
+    folder.checkpoints.rmdir()
+    assert not folder.begun_in_vain(), "it need not be a run at all"
+    assert not RunFolder(folder.path / "nowhere").begun_in_vain()
