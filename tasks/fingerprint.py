@@ -12,8 +12,8 @@ import numpy.typing as npt
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.files.image_file import NIFTI, Pixels, read_spacing, read_stored
 from tasks.data.folds import group_of_each
-from tasks.data.image_file import NIFTI, Pixels, read_spacing, read_stored
 from tasks.data.semantic import semantic_masks
 from tasks.data.splits import BOXES, FILES, LABELS, MASKS, open_splits
 from tasks.data.wanted import LabelKind, Wanted

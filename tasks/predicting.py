@@ -14,10 +14,10 @@ from accelerate.accelerator import Accelerator
 from backbones.errors import UserError
 from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
 from tasks.config import Experiment, RunnerConfig
-from tasks.data.augment import fit_for_evaluation
+from tasks.data.augmentation.augment import fit_for_evaluation
+from tasks.data.augmentation.geometry import Annotated
 from tasks.data.batches import collate
-from tasks.data.geometry import Annotated
-from tasks.data.image_file import Pixels, frame_count, is_image, read_image
+from tasks.data.files.image_file import Pixels, frame_count, is_image, read_image
 from tasks.data.sample import Batch, Sample
 from tasks.device import build_accelerator
 from tasks.drawing import Picture, save_picture

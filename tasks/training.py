@@ -9,7 +9,7 @@ from accelerate.utils.operations import broadcast_object_list
 from backbones import UserError
 from tasks.checkpoint import Checkpoint, load_checkpoint, require_same_image, require_same_labels
 from tasks.config import Experiment
-from tasks.data.augment import require_fitting
+from tasks.data.augmentation.augment import require_fitting
 from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe

@@ -42,7 +42,7 @@ def reference_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO folder of 10 training and 4 validation images of 64 x 64 pixels with 3 classes."""
-    from tasks.data.cells import write_cells
+    from tasks.data.formats.cells import write_cells
 
     return write_cells(tmp_path_factory.mktemp("cells"), train=10, val=4, size=64)
 

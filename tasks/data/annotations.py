@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tasks.config import SliceAxis
-from tasks.data.image_file import Exif, Pixels, fit_pixels, read_image
-from tasks.data.image_labels import describe_labels
-from tasks.data.mask_files import MaskFiles
+from tasks.data.files.image_file import Exif, Pixels, fit_pixels, read_image
+from tasks.data.files.mask_files import MaskFiles
+from tasks.data.formats.image_labels import describe_labels
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
 from tasks.data.segments import Segments, gather_ragged

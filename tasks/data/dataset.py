@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.augment import Augmentation, fit_for_evaluation
+from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation
+from tasks.data.augmentation.geometry import Annotated, clip
+from tasks.data.augmentation.mixing import mix, mixes
 from tasks.data.balance import sampling_weights
-from tasks.data.geometry import Annotated, clip
-from tasks.data.mixing import mix, mixes
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.semantic import semantic_masks
 from tasks.data.wanted import Wanted

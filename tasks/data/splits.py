@@ -3,21 +3,21 @@
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.folds import divide, group_of_each, make_folds
 
 # Importing a reader's module registers it.
-from tasks.data.cells import CellsFolder
-from tasks.data.cifar import CifarBatches
-from tasks.data.coco import CocoFolder
-from tasks.data.csv_table import CsvTable
-from tasks.data.folds import divide, group_of_each, make_folds
-from tasks.data.label_folders import LabelFolders
-from tasks.data.mask_classes import MAX_CLASSES
-from tasks.data.mask_folders import MaskFolders
-from tasks.data.mnist import MnistFiles
-from tasks.data.npz_arrays import NpzArrays
-from tasks.data.readers import Reader, readers
+from tasks.data.formats.cells import CellsFolder
+from tasks.data.formats.cifar import CifarBatches
+from tasks.data.formats.coco import CocoFolder
+from tasks.data.formats.csv_table import CsvTable
+from tasks.data.formats.label_folders import LabelFolders
+from tasks.data.formats.mask_classes import MAX_CLASSES
+from tasks.data.formats.mask_folders import MaskFolders
+from tasks.data.formats.mnist import MnistFiles
+from tasks.data.formats.npz_arrays import NpzArrays
+from tasks.data.formats.readers import Reader, readers
+from tasks.data.formats.voc import VocFolder
 from tasks.data.split_names import choose_splits
-from tasks.data.voc import VocFolder
 from tasks.data.wanted import Wanted
 from tasks.seeding import derive_seed
 

@@ -161,7 +161,7 @@ class SegmentationScorer(Scorer):
 
     def _spacing(self, index: int) -> tuple[float, float] | None:
         """Millimetres between the pixels of an image, down and across, or None."""
-        from tasks.data.image_file import read_spacing
+        from tasks.data.files.image_file import read_spacing
 
         data = self.annotations
         if self.config.data.spacing is not None or data.pixels is not None:

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tasks.config import Experiment, OptimizerConfig
-from tasks.data.cells import CLASSES
+from tasks.data.formats.cells import CLASSES
 from tasks.data.splits import open_splits
 from tasks.kinds import wanted_targets
 

@@ -15,7 +15,7 @@ from heads.contract import IGNORED
 from tasks import training_statistics
 from tasks.config import ClassificationConfig, Experiment, FasterRCNNConfig, SegmentationConfig, UNetConfig
 from tasks.data.annotations import Annotations, pack_images
-from tasks.data.mask_files import MaskFiles
+from tasks.data.files.mask_files import MaskFiles
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap

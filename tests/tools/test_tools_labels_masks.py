@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment, UNetConfig
-from tasks.data.cells import CLASSES
+from tasks.data.formats.cells import CLASSES
 
 KINDS = ["labels", "masks"]
 

@@ -16,11 +16,11 @@ import torch
 from backbones.errors import UserError
 from tasks.config import AugmentConfig, DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.coco import CocoFolder
 from tasks.data.dataset import Dataset
+from tasks.data.formats.coco import CocoFolder
+from tasks.data.formats.voc import VocFolder
 from tasks.data.loader import TrainingLoader, evaluation_loader
 from tasks.data.sample import Batch, SampleKey
-from tasks.data.voc import VocFolder
 from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 

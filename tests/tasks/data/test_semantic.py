@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tasks.data.coco import CocoFolder
+from tasks.data.formats.coco import CocoFolder
 from tasks.data.semantic import semantic_masks
 
 

@@ -11,8 +11,8 @@ from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data import splits
 from tasks.data.annotations import Annotations
-from tasks.data.coco import CocoFolder
-from tasks.data.readers import readers, register_reader
+from tasks.data.formats.coco import CocoFolder
+from tasks.data.formats.readers import readers, register_reader
 from tasks.data.split_names import choose_splits
 from tasks.data.splits import make_split, open_splits
 from tasks.data.wanted import Wanted

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from heads.contract import IGNORED, SemanticMasks
 from tasks.config import DataConfig, Experiment, MetricsConfig, PluginHeadConfig, UNetConfig
-from tasks.data import image_file
 from tasks.data.annotations import Annotations
+from tasks.data.files import image_file
 from tasks.segmentation.scorer import SegmentationScorer
 
 Build = Callable[..., Annotations]

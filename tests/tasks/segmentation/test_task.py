@@ -12,7 +12,7 @@ import torch
 from backbones import UserError
 from heads.contract import IGNORED, SemanticMasks
 from tasks.data.annotations import Annotations
-from tasks.data.coco import CocoFolder
+from tasks.data.formats.coco import CocoFolder
 from tasks.drawing import Picture, class_colour
 from tasks.label_map import LabelMap
 from tasks.segmentation.task import SegmentationTask

@@ -1,0 +1,194 @@
+"""The random changes of one config to an annotated image, and the fitting of images that are evaluated.
+
+Sizes, flips and crops are our own: one resize serves multi-scale training, scale jitter and the final size at once, and
+a flip of an array is free, where a composed pipeline costs half a millisecond.
+"""
+
+import math
+
+import numpy as np
+
+from backbones.errors import UserError
+from tasks.config import DataConfig
+from tasks.data.augmentation import affine
+from tasks.data.augmentation.appearance import Appearance
+from tasks.data.augmentation.geometry import (
+    Annotated,
+    Fill,
+    crop,
+    flip,
+    quarter_turn,
+    random_rectangle,
+    resize,
+    resized_size,
+)
+from tasks.data.augmentation.operations import Span
+from tasks.data.augmentation.policy import RandomPolicy
+from tasks.data.wanted import Wanted
+from tasks.image_spec import ImageSpec
+
+
+def fit_for_evaluation(item: Annotated, config: DataConfig) -> None:
+    """Resize, and cut out the middle where the config says so, without anything random.
+
+    An image that is smaller than the middle to be cut out stays as it is on that side.
+    """
+    size = config.size or resized_size(item.size, config.short_side[-1], config.long_side)
+    resize(item, size, uses_antialias(config))
+    if config.center_crop is not None:
+        height, width = (min(pair) for pair in zip(item.size, config.center_crop, strict=True))
+        # Rounded as in torchvision.
+        top, left = round((item.size[0] - height) / 2), round((item.size[1] - width) / 2)
+        crop(item, top, left, (height, width), np.zeros(item.image.shape[2]))  # nothing lies outside
+
+
+def require_fitting(config: DataConfig, wanted: Wanted) -> None:
+    """Raise `UserError` when changes of images do not go with one another or with the targets that are wanted."""
+    augment = config.augment
+    elsewhere = [name for name, on in (("boxes", wanted.boxes or wanted.outlines), ("masks", wanted.masks)) if on]
+    if config.center_crop is not None and elsewhere:
+        raise UserError(
+            f"data.center_crop is {config.center_crop}, but a head predicts {elsewhere[0]}, which are evaluated on the "
+            "whole image; expected None: use data.size, or data.augment.crop for training"
+        )
+    if config.size and config.center_crop and any(np.greater(config.center_crop, config.size)):
+        raise UserError(f"data.center_crop is {config.center_crop}; expected at most data.size, {config.size}")
+    for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
+        if alpha and (elsewhere or wanted.labels is None):
+            raise UserError(
+                f"data.augment.{name} is {alpha:g}, but a head learns from {' and '.join(elsewhere) or 'no labels'}; "
+                "expected 0: only labels of whole images can be mixed"
+            )
+    if augment.cutmix and wanted.labels == "regression":
+        raise UserError(
+            f"data.augment.cutmix is {augment.cutmix:g}, but labels are numbers of a regression, which a pasted part "
+            "does not change by its area; expected 0: use data.augment.mixup"
+        )
+    if augment.random_resized_crop:
+        _resized_crop_size(config)
+        for name, other in (("crop", augment.crop), ("scale_jitter", augment.scale_jitter)):
+            if other is not None:
+                raise UserError(
+                    f"data.augment.{name} is {other} and data.augment.random_resized_crop is "
+                    f"{augment.random_resized_crop}; expected one of them: set the other to None"
+                )
+    if augment.crop_padding and augment.crop is None:
+        raise UserError(
+            f"data.augment.crop_padding is {augment.crop_padding}, but data.augment.crop is None; expected a crop that "
+            "reaches over the edges: set it too"
+        )
+
+
+def uses_antialias(config: DataConfig) -> bool:
+    """Whether images are averaged where they shrink."""
+    if config.antialias is not None:
+        return config.antialias
+    return bool(config.size or config.center_crop or config.augment.random_resized_crop)
+
+
+def fill_of(spec: ImageSpec) -> Fill:
+    """(C,) the stored values that become 0 at the network's input, as the padding of batches is."""
+    mean, channels = np.array(spec.stored_mean), spec.stored_channels
+    # Whether there is a mean for each channel is checked when a model is built.
+    mean = mean if len(mean) == channels else np.full(channels, mean.mean())
+    return mean if spec.stores_real_numbers else np.round(mean)
+
+
+class Augmentation:
+    """The random changes of one config.
+
+    Args:
+        config: which ones, how strong, and the size.
+        spec: of the images.
+    """
+
+    def __init__(self, config: DataConfig, spec: ImageSpec) -> None:
+        self.data, self.config = config, config.augment
+        self._antialias, self._fill = uses_antialias(config), fill_of(spec)
+        self._span = Span(spec.black, spec.white)
+        self._policy = None
+        if self.config.policy != "none":
+            count, magnitude = self.config.policy_operations, self.config.policy_magnitude
+            self._policy = RandomPolicy(self.config.policy, count, magnitude, self._span, self._fill)
+        self._appearance: Appearance | None = None  # built in the process that uses it
+
+    def __call__(self, item: Annotated, seed: int) -> None:
+        """Resize, move, crop, recolour, flip and erase in place; the draws depend on `seed` alone."""
+        config, random = self.config, np.random.default_rng(seed)
+        # All are drawn whatever the config, so that switching one on does not change the others; what needs many draws
+        # has a generator of its own.
+        short = self.data.short_side[int(random.integers(len(self.data.short_side)))]
+        jitter = random.uniform(*(config.scale_jitter or (1.0, 1.0)))
+        horizontal, vertical = random.random(2) < (config.horizontal_flip, config.vertical_flip)
+        appearance_seed, turns = int(random.integers(2**32)), int(random.integers(4))
+        angle, tilt_x, tilt_y = random.uniform(-1, 1, 3)
+        crop_at, erases = random.random(2), random.random() < config.erase
+
+        frame, size = (0, 0, *item.size), self.data.size or resized_size(item.size, short, self.data.long_side)
+        size = (max(round(size[0] * jitter), 1), max(round(size[1] * jitter), 1))
+        if config.random_resized_crop:
+            size = _resized_crop_size(self.data)
+            frame = random_rectangle(item.size, config.random_resized_crop, np.random.default_rng([seed, 1]))
+        if config.rotate or config.shear or config.elastic:
+            tilt = affine.shear(*(math.tan(math.radians(config.shear * tilt)) for tilt in (tilt_x, tilt_y)))
+            self._warp(item, frame, size, affine.rotation(config.rotate * angle) @ tilt, seed)
+        else:
+            crop(item, *frame[:2], frame[2:], self._fill)
+            resize(item, size, self._antialias)
+        if config.crop:
+            top, left = (self._offset(*sides) for sides in zip(item.size, config.crop, crop_at, strict=True))
+            crop(item, top, left, config.crop, self._fill)
+        if self._policy is not None:
+            self._policy(item, np.random.default_rng([seed, 3]))
+        if Appearance.wanted(config):
+            if self._appearance is None:
+                self._appearance = Appearance(config, self._span, item.image.shape[2])
+            item.image = self._appearance(item.image, appearance_seed)
+        flip(item, bool(horizontal), bool(vertical))
+        if config.quarter_turns:
+            quarter_turn(item, turns)
+        if erases:
+            _erase(item, self._fill, np.random.default_rng([seed, 4]))
+
+    def _warp(
+        self, item: Annotated, frame: tuple[int, int, int, int], size: tuple[int, int], tilt: affine.Matrix, seed: int
+    ) -> None:
+        if self._antialias:  # a warp samples
+            crop(item, *frame[:2], frame[2:], self._fill)
+            resize(item, size, antialias=True)
+            frame = (0, 0, *size)
+        displacement = None
+        if self.config.elastic:
+            displacement = affine.random_displacement(size, self.config.elastic, np.random.default_rng([seed, 2]))
+        matrix = affine.about_centre(tilt, size) @ affine.scaling(frame, size)
+        affine.warp(item, matrix, size, self._fill, displacement)
+
+    def _offset(self, whole: int, part: int, share: float) -> int:
+        """Where a crop begins; an image that is too small lies in its top left corner."""
+        padding = self.config.crop_padding
+        room = whole + 2 * padding - part
+        return int(share * (room + 1)) - padding if room >= 0 else 0
+
+
+def _resized_crop_size(config: DataConfig) -> tuple[int, int]:
+    size = config.center_crop or config.size
+    if size is None:
+        raise UserError(
+            f"data.augment.random_resized_crop is {config.augment.random_resized_crop}, but data.size and "
+            "data.center_crop are None; expected the size that crops are resized to: set one of them"
+        )
+    return size
+
+
+def _erase(item: Annotated, fill: Fill, random: np.random.Generator) -> None:
+    """Fill a rectangle of 2 to 33 % of the area and aspect ratio 0.3 to 3.3 (Zhong et al. 2020, algorithm 1)."""
+    height, width = item.size
+    for _ in range(10):
+        area = height * width * random.uniform(0.02, 1 / 3)
+        ratio = math.exp(random.uniform(math.log(0.3), math.log(3.3)))
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < h < height and 0 < w < width:
+            top, left = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
+            item.image = item.image.copy()  # it may be a view of a file's pixels
+            item.image[top : top + h, left : left + w] = fill
+            return

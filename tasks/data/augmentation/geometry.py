@@ -1,0 +1,236 @@
+"""An annotated image, and the exact changes of its geometry: resize, crop, mirror, quarter turns.
+
+Each function changes image, boxes, outlines and masks together, in place. Turning by an angle is in `affine`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from heads.contract import IGNORED
+from tasks.data.files.image_file import Pixels
+
+Boxes = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.uint8]
+Fill = npt.NDArray[np.float64]  # (C,) the stored value of pixels that lie outside the image
+
+
+@dataclass(slots=True)
+class Annotated:
+    """An image with its objects, N of them, all in the pixels of `image`.
+
+    Attributes:
+        image: (H, W, C) uint8, uint16 or float32.
+        boxes: (N, 4) float64, x1 y1 x2 y2.
+        rows: (N,) int64, which annotated object each box is, so that labels and the like can be picked out.
+        outlines: (N, H, W) uint8 of 0 and 1, or None.
+        masks: (H, W, P) uint8 as in `heads.contract.MaskTargets`, or None.
+    """
+
+    image: Pixels
+    boxes: Boxes
+    rows: npt.NDArray[np.int64]
+    outlines: Masks | None = None
+    masks: Masks | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def keep(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
+        """Leave only these objects."""
+        self.boxes, self.rows = self.boxes[chosen], self.rows[chosen]
+        self.outlines = None if self.outlines is None else self.outlines[chosen]
+
+
+def resized_size(size: tuple[int, int], short_side: float, long_side: float) -> tuple[int, int]:
+    """(height, width) after resizing: the short side becomes `short_side` unless the long one would pass `long_side`.
+
+    Rounded down, as in torchvision's `GeneralizedRCNNTransform`; at least 1.
+    """
+    scale = min(short_side / min(size), long_side / max(size))
+    return max(math.floor(size[0] * scale), 1), max(math.floor(size[1] * scale), 1)
+
+
+def resize(item: Annotated, size: tuple[int, int], antialias: bool = False) -> None:
+    """Resize to (height, width); outlines and masks take the nearest pixel, boxes are scaled.
+
+    Args:
+        item: changed in place.
+        size: to resize to.
+        antialias: as in `resize_image`.
+    """
+    height, width = item.size
+    if (height, width) == size:
+        return
+    item.image = resize_image(item.image, size, antialias)
+    item.boxes = item.boxes * np.array([size[1] / width, size[0] / height] * 2)
+    if item.outlines is not None:
+        outlines = np.zeros((len(item.outlines), *size), np.uint8)
+        for small, large in zip(item.outlines, outlines, strict=True):
+            cv2.resize(small, size[::-1], dst=large, interpolation=cv2.INTER_NEAREST_EXACT)
+        item.outlines = outlines
+    if item.masks is not None:
+        item.masks = with_channels(cv2.resize(item.masks, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def resize_image(image: Pixels, size: tuple[int, int], antialias: bool) -> Pixels:
+    """(height, width, C) of the same type, by bilinear interpolation.
+
+    Args:
+        image: (H, W, C).
+        size: to resize to.
+        antialias: average the pixels that fall together when the image shrinks, as PIL and torchvision's transforms
+            of images do; otherwise sample, as torchvision's detectors do.
+    """
+    if image.shape[:2] == size:
+        return image
+    if not antialias or (size[0] >= image.shape[0] and size[1] >= image.shape[1]):
+        return with_channels(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
+    deep = image.dtype == np.uint16  # torch interpolates uint8 and float32
+    own = image.astype(np.float32) if deep else image if image.flags.writeable else image.copy()
+    planes = torch.from_numpy(own).permute(2, 0, 1)[None]
+    resized = functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+    out = np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    return np.round(out).astype(np.uint16) if deep else out
+
+
+def crop(item: Annotated, top: int, left: int, size: tuple[int, int], fill: Fill) -> None:
+    """Cut out a rectangle that may reach over the edges of the image; there masks are `IGNORED`.
+
+    Objects of which less than a pixel is left are dropped. The box of an object that is cut becomes the box of what is
+    left of its outline, or, without outlines, of what is left of the box.
+
+    Args:
+        item: changed in place.
+        top: first row.
+        left: first column.
+        size: height and width.
+        fill: of the image outside.
+    """
+    height, width = size
+    if (top, left, height, width) == (0, 0, *item.size):
+        return
+    item.image = _window(item.image, top, left, size, fill)
+    item.boxes = item.boxes - np.array([left, top, left, top], np.float64)
+    if item.masks is not None:
+        item.masks = _window(item.masks, top, left, size, np.array(IGNORED))
+    if item.outlines is not None:
+        cut = (item.boxes != clipped(item.boxes, size)).any(axis=1)
+        moved = _window(item.outlines.transpose(1, 2, 0), top, left, size, np.array(0))
+        item.outlines = moved.transpose(2, 0, 1)
+        item.boxes[cut] = boxes_of(item.outlines[cut])
+    drop_lost(item)
+
+
+def random_rectangle(
+    size: tuple[int, int], areas: tuple[float, float], random: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a rectangle with a random share of the area and an aspect ratio of 3/4 to 4/3.
+
+    The aspect ratio is uniform in its logarithm; where nothing fits in ten draws, the largest rectangle in the middle
+    with an allowed ratio (Szegedy et al. 2015, Going Deeper with Convolutions, section 6; as in torchvision).
+    """
+    height, width = size
+    ratios = (3 / 4, 4 / 3)
+    for _ in range(10):
+        area = height * width * random.uniform(*areas)
+        ratio = math.exp(random.uniform(math.log(ratios[0]), math.log(ratios[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(random.integers(height - h + 1)), int(random.integers(width - w + 1)), h, w
+    h, w = min(height, round(width / ratios[0])), min(width, round(height * ratios[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def flip(item: Annotated, horizontal: bool, vertical: bool) -> None:
+    """Mirror left to right, top to bottom, or both."""
+    height, width = item.size
+    axes = (0,) * vertical + (1,) * horizontal
+    if not axes:
+        return
+    item.image = np.flip(item.image, axes)
+    if item.masks is not None:
+        item.masks = np.flip(item.masks, axes)
+    if item.outlines is not None:
+        item.outlines = np.flip(item.outlines, tuple(axis + 1 for axis in axes))
+    x1, y1, x2, y2 = item.boxes.T
+    if horizontal:
+        x1, x2 = width - x2, width - x1
+    if vertical:
+        y1, y2 = height - y2, height - y1
+    item.boxes = np.stack([x1, y1, x2, y2], 1)
+
+
+def quarter_turn(item: Annotated, times: int) -> None:
+    """Turn by 90 degrees against the clock, so many times."""
+    for _ in range(times % 4):
+        x1, y1, x2, y2 = item.boxes.T
+        width = item.image.shape[1]
+        item.boxes = np.stack([y1, width - x2, y2, width - x1], 1)
+        item.image = np.rot90(item.image)
+        if item.masks is not None:
+            item.masks = np.rot90(item.masks)
+        if item.outlines is not None:
+            item.outlines = np.rot90(item.outlines, axes=(1, 2))
+
+
+def clip(item: Annotated) -> None:
+    """Clip boxes to the image and drop the objects of which nothing is left."""
+    item.boxes = clipped(item.boxes, item.size)
+    visible = np.asarray((item.boxes[:, 2:] > item.boxes[:, :2]).all(axis=1))
+    if item.outlines is not None:
+        visible &= item.outlines.any(axis=(1, 2))
+    if not visible.all():
+        item.keep(visible)
+
+
+def drop_lost(item: Annotated) -> None:
+    """Clip boxes to the image and drop the objects that are less than a pixel high or wide in it."""
+    item.boxes = clipped(item.boxes, item.size)
+    # What has been scaled to a pixel may miss it by a rounding error.
+    item.keep(np.asarray((item.boxes[:, 2:] - item.boxes[:, :2] > 1 - 1e-9).all(axis=1)))
+
+
+def clipped(boxes: Boxes, size: tuple[int, int]) -> Boxes:
+    """(N, 4), the part of each box that lies in an image of `size` (height, width)."""
+    height, width = size
+    return boxes.clip(0, [width, height, width, height])
+
+
+def boxes_of(outlines: Masks) -> Boxes:
+    """(N, 4), the smallest box around each outline; of an empty one zeros."""
+    boxes = np.zeros((len(outlines), 4))
+    for axis, column in ((1, 0), (2, 1)):
+        inside = np.asarray(outlines.any(axis=(axis,)))
+        length, found = inside.shape[1], np.asarray(inside.any(axis=1))
+        boxes[:, column] = np.where(found, inside.argmax(axis=1), 0)
+        boxes[:, column + 2] = np.where(found, length - inside[:, ::-1].argmax(axis=1), 0)
+    return boxes
+
+
+def with_channels(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W, C) of what cv2 returns, which drops a single channel."""
+    return image[:, :, None] if image.ndim == 2 else image
+
+
+def _window(
+    image: npt.NDArray[Any], top: int, left: int, size: tuple[int, int], fill: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """A part of (H, W, C), a view where it lies inside."""
+    h, w = size
+    inside = image[max(top, 0) : max(top + h, 0), max(left, 0) : max(left + w, 0)]
+    if inside.shape[:2] == size:
+        return inside
+    whole = np.empty((h, w, image.shape[2]), image.dtype)
+    whole[:] = fill
+    y, x = max(-top, 0), max(-left, 0)
+    whole[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return whole
