@@ -14,9 +14,10 @@ from backbones import UserError
 from heads.contract import IGNORED
 from tasks import training_statistics
 from tasks.config import ClassificationConfig, Experiment, FasterRCNNConfig, SegmentationConfig, UNetConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.names import Names
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
 from tasks.training_statistics import fill_from_data

@@ -13,10 +13,11 @@ import torch
 from backbones.arrays_only import load_arrays
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.formats.class_list import numbered_classes
 from tasks.data.formats.image_labels import class_labels
 from tasks.data.formats.readers import Reader, register_reader
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.wanted import LabelKind
 

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from backbones.errors import UserError
-from tasks.data.annotations import Annotations, pack
+from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder
 from tasks.data.formats.boxes import as_numbers, usable_boxes
 from tasks.data.formats.readers import Reader, register_reader
+from tasks.data.packing import pack
 from tasks.data.report import ReadReport
 from tasks.data.segments import SegmentsBuilder
 from tasks.label_map import LabelMap

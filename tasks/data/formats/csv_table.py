@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.formats.class_list import column_names, named_classes
@@ -20,6 +20,7 @@ from tasks.data.formats.mask_classes import mask_classes
 from tasks.data.formats.readers import Reader, register_reader
 from tasks.data.formats.table_file import SUFFIXES, Row, read_header, read_table, table_files
 from tasks.data.names import Names
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.split_names import is_split_name
 from tasks.data.wanted import LabelKind

@@ -6,12 +6,13 @@ import numpy as np
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder
 from tasks.data.formats.class_list import named_classes
 from tasks.data.formats.frames import expand_frames
 from tasks.data.formats.image_labels import class_labels
 from tasks.data.formats.readers import Reader, register_reader
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.split_names import is_split_name
 from tasks.data.wanted import LabelKind

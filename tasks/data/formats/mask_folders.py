@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder, stem_of
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.files.mask_values import LOSSY
@@ -13,6 +13,7 @@ from tasks.data.formats.frames import expand_frames
 from tasks.data.formats.mask_classes import label_map_of, mask_classes
 from tasks.data.formats.readers import Reader, register_reader
 from tasks.data.names import Names
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.split_names import is_split_name
 from tasks.data.wanted import LabelKind

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.formats.class_list import column_names, named_classes, numbered_classes
 from tasks.data.formats.image_labels import class_labels
 from tasks.data.formats.mask_classes import found_classes
 from tasks.data.formats.readers import Reader, register_reader
 from tasks.data.names import Names
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.wanted import LabelKind
 from tasks.label_map import LabelMap

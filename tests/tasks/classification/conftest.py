@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
 

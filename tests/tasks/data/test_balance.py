@@ -9,8 +9,9 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 
 from backbones.errors import UserError
-from tasks.data.annotations import Annotations, pack, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.balance import sampling_weights
+from tasks.data.packing import pack, pack_images
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
 

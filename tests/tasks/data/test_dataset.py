@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tasks.config import AugmentConfig, DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.batches import collate
 from tasks.data.dataset import Dataset
 from tasks.data.loader import TrainingLoader
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.wanted import LabelKind, Wanted

@@ -11,11 +11,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.folds import divide, make_folds
 from tasks.data.formats.coco import CocoFolder
 from tasks.data.names import Names
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.data.splits import open_folds, open_splits
 from tasks.data.wanted import Wanted

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.data.annotations import Annotations, pack
+from tasks.data.annotations import Annotations
+from tasks.data.packing import pack
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
 

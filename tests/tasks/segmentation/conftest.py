@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.data.annotations import Annotations, pack_images
+from tasks.data.annotations import Annotations
+from tasks.data.packing import pack_images
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
 
