@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 
 from backbones.errors import UserError
 from tasks.checkpoint import latest_checkpoint, load_checkpoint
@@ -49,7 +49,7 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
             _require_same_folds(folder, own)
         elif RunFolder(folder).begun_in_vain():
             shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
-        Reporter().notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
+        Reporter(PartialState().is_main_process).notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
         train_experiment(own, out=None if begun else folder, resume=folder if begun else None, source=source)
     # The folds were trained in the precision that the config asks for; scoring starts afresh.
     AcceleratorState._reset_state()

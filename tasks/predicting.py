@@ -71,6 +71,8 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     predictor, divisor = load_predictor(checkpoints, accelerator)
     tasks = {name: task_of(head) for name, head in config.heads.items()}
     reporter = Reporter()
+    if folds:
+        reporter.say(f"{len(folds)} of the {config.data.folds} models of {run} together")
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []

@@ -175,7 +175,7 @@ class Annotations:
             int((counts == 0).sum()),
         )
         image_labels = _rows(self.image_labels, chosen)
-        report.content = _content(image_labels, self.mask_files is not None, self.label_map)
+        report.content = describe_content(image_labels, self.mask_files is not None, self.label_map)
         return replace(
             self,
             split=split,

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from tasks.data.annotations import Annotations
-from tasks.data.formats.image_labels import describe_labels
+from tasks.data.formats.image_labels import describe_content
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
 from tasks.data.segments import Segments
@@ -78,7 +77,7 @@ def pack_images(
     """
     count = len(names)
     report.images = report.without_boxes = count
-    report.content = _content(others.get("image_labels"), others.get("mask_files") is not None, label_map)
+    report.content = describe_content(others.get("image_labels"), others.get("mask_files") is not None, label_map)
     return Annotations(
         split=split,
         root=root,
@@ -94,13 +93,6 @@ def pack_images(
         areas=torch.zeros(0, dtype=torch.float64),
         **others,
     )
-
-
-def _content(image_labels: Tensor | None, masks: bool, label_map: LabelMap) -> str | None:
-    """What images bring besides boxes, in words; None: nothing."""
-    classes = f"masks of {len(label_map)} class{'es' * (len(label_map) > 1)} ({label_map})"
-    parts = [describe_labels(image_labels, label_map)] if image_labels is not None else []
-    return ", ".join([*parts, classes] if masks else parts) or None
 
 
 def _ends(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
