@@ -18,6 +18,7 @@ from torch import Tensor
 from tasks.config import SliceAxis
 from tasks.data.files.image_file import Exif, Pixels, fit_pixels, read_image
 from tasks.data.files.mask_files import MaskFiles
+from tasks.data.formats.image_labels import describe_content
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
 from tasks.data.segments import Segments, gather_ragged

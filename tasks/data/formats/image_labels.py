@@ -35,6 +35,13 @@ def class_labels(source: object, classes: npt.NDArray[np.int64], label_map: Labe
     return indices
 
 
+def describe_content(image_labels: Tensor | None, masks: bool, label_map: LabelMap) -> str | None:
+    """What images bring besides boxes, in words; None: nothing."""
+    classes = f"masks of {len(label_map)} class{'es' * (len(label_map) > 1)} ({label_map})"
+    parts = [describe_labels(image_labels, label_map)] if image_labels is not None else []
+    return ", ".join([*parts, classes] if masks else parts) or None
+
+
 def describe_labels(image_labels: Tensor, label_map: LabelMap) -> str:
     """How often each class appears, or the range of the numbers: "2 classes (normal 1214, pneumonia 1214)"."""
     own = image_labels.numpy()
@@ -61,10 +68,3 @@ def _counted(what: str, counts: npt.NDArray[np.int64], label_map: LabelMap) -> s
         return f"{len(counts)} {what} ({counts.min()} to {counts.max()} images each)"
     shown = [f"{name} {count}" for name, count in zip(label_map.names, counts.tolist(), strict=True)]
     return f"{len(counts)} {what} ({', '.join(shown)})"
-
-
-def describe_content(image_labels: Tensor | None, masks: bool, label_map: LabelMap) -> str | None:
-    """What images bring besides boxes, in words; None: nothing."""
-    classes = f"masks of {len(label_map)} class{'es' * (len(label_map) > 1)} ({label_map})"
-    parts = [describe_labels(image_labels, label_map)] if image_labels is not None else []
-    return ", ".join([*parts, classes] if masks else parts) or None
