@@ -21,6 +21,12 @@ def test_configs_are_found() -> None:
 
 
 @pytest.mark.parametrize("file", CONFIGS)
+def test_every_config_tells_its_command(file: str) -> None:
+    about = read_experiment(next(path for path in config_files() if str(path) == file)).about
+    assert f"\n    python tools/train.py {file}" in about or f"\n    python tools/cross_validate.py {file}" in about
+
+
+@pytest.mark.parametrize("file", CONFIGS)
 @pytest.mark.parametrize("variant", ["config", "sample"])
 def test_every_config(file: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = read_experiment(next(path for path in config_files() if str(path) == file))
