@@ -1,11 +1,12 @@
 """Cross-validation: a run for each fold, scored together on images that none of them was trained on."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 
 from backbones.errors import UserError
 from tasks.checkpoint import latest_checkpoint, load_checkpoint
@@ -49,7 +50,8 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
             _require_same_folds(folder, own)
         elif RunFolder(folder).begun_in_vain():
             shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
-        Reporter(PartialState().is_main_process).notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
+        # accelerate's own state would choose a device before the config has.
+        Reporter(os.environ.get("RANK", "0") == "0").notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
         train_experiment(own, out=None if begun else folder, resume=folder if begun else None, source=source)
     # The folds were trained in the precision that the config asks for; scoring starts afresh.
     AcceleratorState._reset_state()
