@@ -80,7 +80,8 @@ class ModelConfig(Section):
     """The whole network."""
 
     weights: Path | None = None
-    """A state dict of a whole detector in torchvision's key layout, .safetensors or .pth."""
+    """A state dict of a whole model, .safetensors or .pth: torchvision's detector or classifier, or a network of
+    segmentation-models-pytorch's."""
 
 
 class OptimizerConfig(Section):

@@ -1,4 +1,4 @@
-"""What a new run starts from: published backbone weights, a whole detector of torchvision's, or another run."""
+"""What a new run starts from: published backbone weights, a whole model of another library's, or another run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ import torch
 
 from backbones import UserError, load_weights
 from backbones.weights import read_weights
-from heads.torchvision_layout import split_torchvision_detector
+from heads.smp_layout import split_smp_model
+from heads.torchvision_layout import split_torchvision_classifier, split_torchvision_detector
 from tasks.checkpoint import load_checkpoint, require_same_image
 from tasks.config import Experiment, SegmentationConfig
 from tasks.label_map import LabelMap
@@ -35,7 +36,7 @@ def load_initial_weights(
         return [_load_run(model, config, labels, init)]
     told = []
     if config.model.weights is not None:
-        told.append(_load_torchvision_detector(model, config.model.weights, labels))
+        told.append(_load_whole_model(model, config.model.weights, labels))
     elif config.backbone.weights is not None:
         told.append(f"backbone weights: {load_weights(model.backbone, config.backbone.weights)}")
     elif config.backbone.norm == "frozen_bn" or config.backbone.frozen_stages:
@@ -88,13 +89,23 @@ def class_tensors(config: Experiment, labels: Mapping[str, LabelMap]) -> set[str
     return {name for name, tensor in ours.items() if tensor.shape != theirs[name].shape}
 
 
-def _load_torchvision_detector(model: Model, file: Path, labels: Mapping[str, LabelMap]) -> str:
+def _load_whole_model(model: Model, file: Path, labels: Mapping[str, LabelMap]) -> str:
     (name, classes), *others = labels.items()
     if others:
         raise UserError(
             f"model.weights {file} fills one head, but the config has {', '.join(labels)}; use --init instead"
         )
-    backbone, head = split_torchvision_detector(read_weights(file), classes.ids)
+    given = read_weights(file)
+    match model.heads[name].reads:
+        case "boxes":
+            expected = "torchvision's Faster R-CNN"
+            backbone, head = split_torchvision_detector(given, classes.ids)
+        case "labels":
+            expected = "a classifier of torchvision's"
+            backbone, head = split_torchvision_classifier(given, str(file))
+        case _:
+            expected = "a model of segmentation-models-pytorch with this decoder"
+            backbone, head = split_smp_model(given, str(file))
     state = {f"backbone.{key}": tensor for key, tensor in backbone.items()}
     state |= {f"heads.{name}.{key}": tensor for key, tensor in head.items()}
     own = model.state_dict()
@@ -106,7 +117,8 @@ def _load_torchvision_detector(model: Model, file: Path, labels: Mapping[str, La
     if misfits or unknown:
         raise UserError(
             f"model.weights {file}: {len(misfits)} tensors missing or of another shape ({', '.join(misfits[:3])}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3])}); expected torchvision's Faster R-CNN of this backbone"
+            f"{len(unknown)} unknown ({', '.join(unknown[:3])}); expected {expected}, of this backbone and as many "
+            "classes"
         )
     model.load_state_dict(state, strict=False)
-    return f"weights: the whole detector from {file}"
+    return f"weights: the whole model from {file}"

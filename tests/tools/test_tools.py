@@ -106,7 +106,7 @@ def test_torchvision_detector_by_name(command, tiny: Experiment, tmp_path: Path)
     arguments = ["--model.weights", tmp_path / "detector.pth", "--out", tmp_path / "run"]
     said = command("train", tmp_path / "config.json", *arguments)
     assert said.code == 0, said.error
-    assert f"the whole detector from {tmp_path / 'detector.pth'}" in said.out
+    assert f"the whole model from {tmp_path / 'detector.pth'}" in said.out
     found = load_checkpoint(tmp_path / "run", prefer_best=False).tensors("model")
     own = reference.state_dict()
     pairs = {
@@ -119,7 +119,7 @@ def test_torchvision_detector_by_name(command, tiny: Experiment, tmp_path: Path)
         assert torch.allclose(found[name], own[theirs], atol=1e-7), name
     # Another architecture is refused.
     said = command("train", tmp_path / "config.json", *arguments[:2], "--backbone.name", "resnet18")
-    assert "torchvision's Faster R-CNN of this backbone" in said.complaint
+    assert "torchvision's Faster R-CNN, of this backbone" in said.complaint
 
 
 def test_list_counts_as_torchvision_publishes(command) -> None:

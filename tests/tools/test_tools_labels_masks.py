@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
+import torchvision
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from tasks.checkpoint import load_checkpoint
@@ -211,3 +213,31 @@ def test_monitor_of_a_metric_that_is_better_when_lower(
     step = min(found, key=found.__getitem__)
     assert best == {"checkpoint": f"step_{step:08d}", "metric": "masks/HD95", "value": found[step]}
     assert {folder.name for folder in (run / "checkpoints").glob("step_*")} == {f"step_{step:08d}", "step_00000015"}
+
+
+def test_models_of_other_libraries_by_name(
+    command, tiny_labels: Experiment, tiny_masks: Experiment, written: Callable[[Experiment], Path], tmp_path: Path
+) -> None:
+    """Whole networks; after no training to speak of, their weights are found in the checkpoint."""
+    torch.manual_seed(0)
+    classifier = torchvision.models.resnet18(num_classes=2)
+    channels = (32, 24, 16, 16, 8)
+    network = smp.Unet("resnet18", encoder_weights=None, decoder_channels=channels, classes=4)
+    for experiment, reference, pairs in (
+        (tiny_labels, classifier, {"heads.labels.linear.weight": "fc.weight"}),
+        (tiny_masks, network, {"heads.masks.decoder.blocks.0.conv1.0.weight": "decoder.blocks.0.conv1.0.weight"}),
+    ):
+        kind = next(iter(experiment.heads))
+        experiment.backbone.norm, experiment.data.batch_size, experiment.optimizer.lr = "frozen_bn", 10, 1e-12
+        torch.save(reference.state_dict(), tmp_path / "net.pth")
+        out = tmp_path / kind
+        said = command("train", written(experiment), "--model.weights", tmp_path / "net.pth", "--out", out)
+        assert said.code == 0, said.error
+        assert f"the whole model from {tmp_path / 'net.pth'}" in said.out
+        found, own = load_checkpoint(out, prefer_best=False).tensors("model"), reference.state_dict()
+        for name, theirs in pairs.items():
+            assert torch.allclose(found[name], own[theirs], atol=1e-7), name
+        said = command(
+            "train", written(experiment), "--model.weights", tmp_path / "net.pth", "--backbone.name", "resnet50"
+        )
+        assert "of this backbone and as many classes" in said.complaint
