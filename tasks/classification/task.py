@@ -50,7 +50,7 @@ class ClassificationTask(Task):
         Of `single` and `ordinal` labels the decided class is always shown, and comes first.
         """
         assert isinstance(prediction, ImageLabels)
-        scores = prediction.scores.double().cpu().numpy()
+        scores = prediction.scores.cpu().double().numpy()
         if prediction.target == "regression":
             _write(picture, _numbers(scores, labels))
             return
@@ -66,7 +66,7 @@ class ClassificationTask(Task):
     ) -> list[dict[str, Any]]:
         """One row: `scores` by class with the `label`, or `labels` of multi-label data; `values` of a regression."""
         assert isinstance(prediction, ImageLabels)
-        scores = prediction.scores.double().cpu().numpy()
+        scores = prediction.scores.cpu().double().numpy()
         row: dict[str, Any] = {"image_id": image_id, "file_name": file}
         if prediction.target == "regression":
             # float32 has no more than seven digits.

@@ -28,14 +28,14 @@ def detection_rows(image_ids: Iterable[int], detections: Iterable[Detections], l
     raw_ids = np.asarray(labels.ids, np.float64)
     rows = [np.empty((0, 7))]
     for image_id, found in zip(image_ids, detections, strict=True):
-        boxes = found.boxes.double().cpu().numpy()
+        boxes = found.boxes.cpu().double().numpy()
         rows.append(
             np.column_stack(
                 [
                     np.full(len(boxes), image_id, np.float64),
                     boxes[:, :2],
                     boxes[:, 2:] - boxes[:, :2],
-                    found.scores.double().cpu().numpy(),
+                    found.scores.cpu().double().numpy(),
                     raw_ids[found.labels.cpu().numpy()],
                 ]
             )
