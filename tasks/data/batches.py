@@ -167,7 +167,8 @@ def collate(samples: Sequence[Sample], divisor: int) -> Batch:
 
 def _label_targets(samples: Sequence[Sample]) -> LabelTargets | None:
     rows = [sample.image_labels for sample in samples if sample.image_labels is not None]
-    if len(rows) < len(samples):
+    # Where nothing is known of any image, nothing tells how many classes there are.
+    if len(rows) < len(samples) or not any(map(len, rows)):
         return None
     values = torch.zeros(len(rows), max(map(len, rows)))
     for value, row in zip(values, rows, strict=True):

@@ -117,6 +117,18 @@ def test_accumulated_passes_equal_one(command, tiny: Experiment, tmp_path: Path)
             np.testing.assert_allclose(many[name], one[name], rtol=0, atol=5e-6, err_msg=name)
 
 
+def test_batch_without_a_label(command, tiny_labels: Experiment, copied_data: Path, written, tmp_path: Path) -> None:
+    """Of ten images six have a label; each is alone in its batch, and those without add nothing."""
+    rows = [line.split(",") for line in (copied_data / "image_labels.csv").read_text().split()]
+    rows = [row for row in rows if row[0].startswith("train/")]
+    table = [f"{file},{label if number < 6 else ''}" for number, (file, _, label, *_) in enumerate(rows)]
+    (copied_data / "few.csv").write_text("\n".join(["file,label", *table]))
+    tiny_labels.data.root, tiny_labels.data.batch_size = copied_data / "few.csv", 1
+    said = command("train", written(tiny_labels), "--out", tmp_path / "run")
+    assert said.code == 0, said.error
+    assert 0 in [line["loss"] for line in lines(tmp_path / "run") if "losses" in line]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("optimizer.l1", "0.01"), ("optimizer.clip_grad_norm", "0.01"), ("optimizer.backbone_lr_factor", "0")],

@@ -103,6 +103,7 @@ def test_unknown_labels_are_not_mixed() -> None:
     targets = collate([data[SampleKey(0, 0)], data[SampleKey(1, 0)]], 32).targets.labels
     assert targets is not None
     assert targets.annotated.tolist() == [True, False]
+    assert collate([data[SampleKey(index, 0)] for index in (1, 2)], 32).targets.labels is None
 
 
 @pytest.mark.parametrize(
