@@ -94,7 +94,7 @@ class Runner:
             self.ema.tensors |= {n: t.to(accelerator.device) for n, t in checkpoint.tensors("ema").items()}
         self.model: nn.Module
         self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
-        if accelerator.scaler is not None and checkpoint is not None:
+        if accelerator.scaler is not None and checkpoint is not None and checkpoint.scaler:  # else it was not fp16
             accelerator.scaler.load_state_dict(checkpoint.scaler)
         if accelerator.is_main_process:
             folder.rewind(self.step)

@@ -15,6 +15,7 @@ from backbones import UserError
 from tasks import runner as module
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment
+from tasks.device import build_accelerator
 from tasks.evaluation import Evaluator
 from tasks.run_folder import RunFolder
 
@@ -115,6 +116,27 @@ def test_accumulated_passes_equal_one(command, tiny: Experiment, tmp_path: Path)
         )
         for name in one:
             np.testing.assert_allclose(many[name], one[name], rtol=0, atol=5e-6, err_msg=name)
+
+
+def test_fp16_goes_on_from_another_precision(
+    command, monkeypatch: pytest.MonkeyPatch, tiny_labels: Experiment, written, tmp_path: Path
+) -> None:
+    """As where a run moves to a GPU without bf16: there is no state of a gradient scaler yet."""
+    said = command("train", written(tiny_labels), "--out", tmp_path / "run")
+    assert said.code == 0, said.error
+
+    def scaled(*arguments: Any, **options: Any) -> Any:
+        accelerator = build_accelerator(*arguments, **options)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        return accelerator
+
+    monkeypatch.setattr("tasks.training.build_accelerator", scaled)
+    for epochs in ("2", "3"):
+        said = command("train", "--resume", tmp_path / "run", "--schedule.epochs", epochs)
+        assert said.code == 0, said.error
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step_00000015" / "state.json").read_text())
+    assert state["scaler"]["scale"] == 256
+    assert state["scaler"]["_growth_tracker"] == 10
 
 
 def test_batch_without_a_label(command, tiny_labels: Experiment, copied_data: Path, written, tmp_path: Path) -> None:
