@@ -49,7 +49,7 @@ def train_experiment(
         UserError: something given cannot be used.
         Interrupted: the user stopped the run; it can be resumed.
     """
-    accelerator = build_accelerator(config.runner, unused_weights=config.schedule.freeze_backbone_epochs > 0)
+    accelerator = build_accelerator(config.runner, unused_weights=_leaves_weights_unused(config))
     reporter = Reporter(accelerator.is_main_process)
     wanted = wanted_targets(config)
     require_fitting(config.data, wanted)
@@ -100,6 +100,12 @@ def train_experiment(
         show_metrics(reporter, metrics, evaluator.notes())
         _conclude(reporter, folder, source or folder.config)
     return metrics
+
+
+def _leaves_weights_unused(config: Experiment) -> bool:
+    """Whether steps may leave weights without a gradient: of a backbone at rest, or behind the level a head reads."""
+    levels = [head.factory_options().get("level") for head in config.heads.values()]
+    return config.schedule.freeze_backbone_epochs > 0 or any(level not in (None, "c5") for level in levels)
 
 
 def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, labels: Mapping[str, LabelMap]) -> None:

@@ -126,3 +126,12 @@ def test_a_loss_that_is_not_finite_stops_all_processes(config: Path, tmp_path: P
     assert done.returncode != 0
     assert "is not finite at step 1" in done.stderr
     assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
+
+
+def test_weights_behind_the_level_that_a_head_reads(tiny_labels: Experiment, tmp_path: Path) -> None:
+    """They get no gradient, for which processes would wait."""
+    tiny_labels.heads["labels"].level = "c3"  # type: ignore[union-attr]
+    file = tmp_path / "config.json"
+    file.write_text(tiny_labels.model_dump_json())
+    start(2, "train.py", file, "--out", tmp_path / "run")
+    assert len(records(tmp_path / "run", "losses")) == 5
