@@ -17,7 +17,8 @@ class Names:
     """A sequence of strings.
 
     Attributes:
-        letters: uint8, the UTF-8 bytes of all strings, one after another.
+        letters: uint8, the UTF-8 bytes of all strings, one after another. Bytes of a file name that are no UTF-8, which
+            Python keeps as lone surrogates, pass through.
         ends: (N + 1,) int64, where each begins and ends.
     """
 
@@ -27,7 +28,7 @@ class Names:
     @classmethod
     def pack(cls, names: Iterable[str]) -> Self:
         """From any strings."""
-        encoded = [name.encode() for name in names]
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]
         ends = np.concatenate([[0], np.cumsum([len(name) for name in encoded], dtype=np.int64)])
         letters = np.frombuffer(b"".join(encoded), np.uint8).copy()
         return cls(torch.from_numpy(letters), torch.from_numpy(ends.astype(np.int64)))
@@ -37,7 +38,7 @@ class Names:
 
     def __getitem__(self, index: int) -> str:
         start, end = self.ends[index : index + 2].tolist()
-        return bytes(self.letters[start:end].numpy()).decode()
+        return bytes(self.letters[start:end].numpy()).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))

@@ -43,7 +43,7 @@ class LabelFolders(Reader):
         layout = self._layout()
         everywhere = [name for names in layout.values() for name in names]
         label_map, index = named_classes(self.root, everywhere, self.options.class_names, self.labels)
-        place = "." if split == "all" and not (self.root / split).is_dir() else split
+        place = "." if split == "all" else split  # no folder of a split is called so, but one of a class may be
         report = ReadReport(str(self.root / place))
         names: list[str] = []
         classes: list[int] = []

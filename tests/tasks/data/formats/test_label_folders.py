@@ -1,5 +1,7 @@
 """Folders of classes: equal to torchvision's ImageFolder, in every layout, and mistakes are told in one line."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +141,16 @@ def test_a_link_that_leads_out_is_refused(write: Write, tmp_path: Path) -> None:
     (root / "c").unlink()
     (root / "a/loop").symlink_to(root / "a")
     assert len(LabelFolders(root).read("all")) == 2
+
+
+def test_a_class_called_all(write: Write) -> None:
+    annotations = LabelFolders(write("all/a.png", "hem/b.png")).read("all")
+    assert list(annotations.names) == ["all/a.png", "hem/b.png"]
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_name_that_is_no_unicode(write: Write) -> None:
+    root = write("a/1.png", "b/2.png")
+    os.rename(root / "a/1.png", os.fsencode(root) + b"/a/M\xfcller.png")
+    annotations = LabelFolders(root).read("all")
+    assert annotations.image(0, ImageSpec()).shape == (4, 5, 3)
