@@ -35,12 +35,15 @@ def mask_classes(root: Path, names: Sequence[str], options: DataConfig, report: 
         report: takes what a person should know.
 
     Raises:
-        UserError: the list or a mask cannot be read, or there are no classes, or more than 254.
+        UserError: the list or a mask cannot be read, there are no classes, or more than 254, or no mask holds a value
+            that is listed.
     """
     file = next((root / name for name in FILES if (root / name).is_file()), None)
     if file is not None:
         classes = [(raw, name) for raw, name in _read(file) if raw not in (0, options.ignored_value)]
-        return label_map_of(file, [c for c in classes if c[1].lower() != BACKGROUND], options)
+        label_map = label_map_of(file, [c for c in classes if c[1].lower() != BACKGROUND], options)
+        _require_some(file, root, names, label_map, options)
+        return label_map
     found, colour = distinct_values(root, names, options.slice_axis, MAX_CLASSES + 2)
     return found_classes(root, found, colour, options, report)
 
@@ -95,6 +98,23 @@ def label_map_of(source: Path, classes: Classes, options: DataConfig) -> LabelMa
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: {reason}; expected each class once") from None
+
+
+def _require_some(file: Path, root: Path, names: Sequence[str], label_map: LabelMap, options: DataConfig) -> None:
+    """Refuse a list of other values than all masks hold: every pixel would be background. Ends at the first match."""
+    other, colour = set[int](), False
+    for name in names:
+        found, coloured = distinct_values(root, [name], options.slice_axis, MAX_CLASSES + 2)
+        if found & set(label_map.ids):
+            return
+        other, colour = other | found, colour or coloured
+    values = sorted(other - {0, options.ignored_value})
+    if values:
+        shown = [f"#{value:06x}" if colour else str(value) for value in values[:8]]
+        raise UserError(
+            f"{file}: lists {label_map}, but the masks hold {', '.join(shown)}{', ...' * (len(values) > 8)} and none "
+            "of these; expected the values of the masks: '255 nucleus', or '255,0,0,tumour' for colours"
+        )
 
 
 def _read(file: Path) -> Classes:

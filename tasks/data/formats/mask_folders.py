@@ -181,7 +181,7 @@ class MaskFolders(Reader):
 
 def _listed(listing: Path, images: dict[str, str]) -> dict[str, str]:
     try:
-        lines = listing.read_text(encoding="utf-8").split()
+        lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{listing}: cannot be read ({error}); expected the name of an image in each line") from None
     unknown = [stem for stem in lines if stem not in images]

@@ -73,7 +73,9 @@ class VocFolder(Reader):
         listing = self.root / "ImageSets" / "Main" / f"{split}.txt"
         if listing.is_file():
             lines = listing.read_text(errors="replace").splitlines()
-            stems = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+            named = (line.strip() for line in lines if line.strip())
+            # A name may hold spaces; the lists of a class have a number behind it.
+            stems = list(dict.fromkeys(name if name in pages else name.split()[0] for name in named))
             unknown = [stem for stem in stems if stem not in pages]
             if unknown:
                 raise UserError(

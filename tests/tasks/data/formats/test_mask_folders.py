@@ -343,3 +343,24 @@ def test_class_lists_that_cannot_be_used(write: Write, name: str, text: str, say
     assert str(root / name) in str(error.value)
     assert "expected" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_names_with_spaces_in_a_list(write: Write) -> None:
+    root = write({"images/a b.png": None, "images/c.png": None, "masks/a b.png": mask(1), "masks/c.png": mask(1)})
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_text("a b\nc\n")
+    assert list(MaskFolders(root).read("train").names) == ["images/a b.png", "images/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"), [(mask(255), "255"), (np.stack([mask(1)] * 3, 2), "#010101"), (mask(1), None), (mask(), None)]
+)
+def test_listed_classes_that_no_mask_holds(write: Write, content: Array, shown: str | None) -> None:
+    root = write({"images/a.png": None, "masks/a.png": content})
+    (root / "classes.txt").write_text("1 nucleus\n")
+    if shown is None:
+        assert MaskFolders(root).read("all").label_map.names == ("nucleus",)
+        return
+    with pytest.raises(UserError, match=f"lists 1=nucleus, but the masks hold {shown} and none") as error:
+        MaskFolders(root).read("all")
+    assert "\n" not in str(error.value)

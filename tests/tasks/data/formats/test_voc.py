@@ -148,3 +148,8 @@ def test_a_file_name_that_leads_out(voc_page: Page, write_voc: Write) -> None:
     (root / "JPEGImages/a.jpg").unlink()
     with pytest.raises(UserError, match="leads out of the folder"):
         read_voc(root, "all")
+
+
+def test_names_with_spaces_in_a_list(voc_page: Page, write_voc: Write) -> None:
+    root = write_voc({"a b": voc_page([("cat", 1, 2, 9, 9, 0)]), "c": voc_page([])}, {"train": ["a b", "c  1"]})
+    assert len(read_voc(root, "train")) == 2
