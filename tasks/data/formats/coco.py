@@ -204,6 +204,7 @@ def _images(
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
             raise UserError(f"{file}: file_name of images[{i}] is {_shown(name)}; expected the name of an image file")
+        name = name.replace("\\", "/")  # written on Windows
         if raw in ids:
             if names[ids[raw]] != name:
                 raise UserError(

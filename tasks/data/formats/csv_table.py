@@ -125,6 +125,9 @@ class CsvTable(Reader):
             for row in self._table:
                 split = row.file if is_split_name(row.file) else "all"
                 self._by_split.setdefault(split if column is None else row.cells[column], []).append(row)
+            for column_of_files in filter(None, (self._column("image"), self._column("mask"))):
+                for row in self._table:  # tables from Windows
+                    row.cells[column_of_files] = row.cells[column_of_files].replace("\\", "/")
             for row in self._by_split.get("", []):
                 raise UserError(f"{row.place}: the column {column!r} is empty; expected the name of a split")
         return self._table

@@ -304,3 +304,17 @@ def test_missing_sizes_are_unknown(coco_content: Build, write_coco: Write) -> No
     annotations = read(root)
     assert [annotations.size(i) for i in range(4)] == [None, None, None, (40, 64)]
     assert annotations.report.mended["images without a size, taken from the file when it is loaded"].count == 3
+
+
+def test_paths_from_windows(coco_content: Build, write_coco: Write) -> None:
+    content = coco_content()
+    root = write_coco(content)
+    before = CocoFolder(root).read("train")
+    (before.root / "in").mkdir()
+    for index in range(len(before)):
+        before.file(index).rename(before.root / "in" / before.name(index))
+    for image in content["images"]:
+        image["file_name"] = "in\\" + image["file_name"]
+    next(root.glob("annotations/*.json")).write_text(json.dumps(content))
+    annotations = CocoFolder(root).read("train")
+    assert all(annotations.file(index).is_file() for index in range(len(annotations)))

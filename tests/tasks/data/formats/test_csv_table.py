@@ -197,3 +197,13 @@ def test_labels_are_flat_memory(write: Write) -> None:
     own = CsvTable(write("image,label\n0.png,a\n1.png,b\n")).read("all").image_labels
     assert own is not None
     assert own.dtype == torch.int64
+
+
+def test_paths_from_windows(write: Write) -> None:
+    root = write("image,label\nin\\0.png,a\nin\\1.png,b\n")
+    (root / "in").mkdir()
+    for number in range(2):
+        (root / f"{number}.png").rename(root / f"in/{number}.png")
+    annotations = CsvTable(root).read("all")
+    assert annotations.file(1) == root / "in/1.png"
+    assert annotations.file(1).is_file()
