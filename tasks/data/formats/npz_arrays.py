@@ -105,6 +105,7 @@ class NpzArrays(Reader):
             try:
                 with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                     array: Array = content[key]
+                array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch knows its own order only
             except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
                 reason = "Python objects" if "allow_pickle" in str(error) else str(error)
                 raise UserError(

@@ -160,3 +160,15 @@ def test_damaged_files(write: Write, tmp_path: Path) -> None:
     (tmp_path / "other.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds 2 \.npz files"):
         NpzArrays(tmp_path).splits()
+
+
+def test_other_byte_order(write: Write) -> None:
+    deep = GREY.astype(">u2") * np.array(100, ">u2")
+    reader = NpzArrays(write(images=deep.astype(">u2"), masks=GREY.astype(">i4"), labels=np.arange(6) % 2))
+    pixels = reader.read("all").pixels
+    assert pixels is not None
+    np.testing.assert_array_equal(pixels[..., 0].numpy(), deep)
+    files = reader.read("all", masks=True).mask_files
+    assert files is not None
+    assert files.values is not None
+    assert files.values.tolist() == GREY.tolist()
