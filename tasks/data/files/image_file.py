@@ -112,6 +112,8 @@ def read_image(
     image = read_stored(path, annotated_size, exif, frame, axis)
     if path.name.lower().endswith((*DICOM, *NIFTI)) and spec.percentiles is None:
         _require_depth(path, image, spec.bit_depth)
+        if spec.bit_depth == 16:
+            image = image.astype(np.uint16, copy=False)  # 8 bits hold the same values, and are not scaled to 16
     return fit_pixels(path, image, spec)
 
 

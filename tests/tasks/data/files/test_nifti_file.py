@@ -211,3 +211,10 @@ class TestCache:
         monkeypatch.setattr(nifti_file, "CACHE_BYTES", 1)
         read_image(three, REAL)
         assert len(nifti_file._decoded) == 1
+
+
+def test_8_bit_values_are_not_scaled_to_16(save: Save, volume: npt.NDArray[np.int16]) -> None:
+    stored = (volume % 256).astype(np.uint8)
+    image = read_image(save(stored), GREY16, frame=2)
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image[:, :, 0], expected_slice(stored, 2, "axial"))
