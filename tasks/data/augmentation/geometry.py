@@ -78,7 +78,11 @@ def resize(item: Annotated, size: tuple[int, int], antialias: bool = False) -> N
             cv2.resize(small, size[::-1], dst=large, interpolation=cv2.INTER_NEAREST_EXACT)
         item.outlines = outlines
     if item.masks is not None:
-        item.masks = with_channels(cv2.resize(item.masks, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+        planes = range(0, item.masks.shape[2], 64)  # cv2 takes 128 at most
+        parts = [
+            cv2.resize(item.masks[:, :, i : i + 64], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) for i in planes
+        ]
+        item.masks = np.concatenate([with_channels(part) for part in parts], 2)
 
 
 def resize_image(image: Pixels, size: tuple[int, int], antialias: bool) -> Pixels:

@@ -151,3 +151,15 @@ def test_a_rectangle_where_none_fits() -> None:
     top, left, height, width = random_rectangle((10, 1000), (1.0, 1.0), np.random.default_rng(0))
     assert (top, left, height, width) == (0, (1000 - 13) // 2, 10, 13)
     assert math.isclose(width / height, 4 / 3, rel_tol=0.05)
+
+
+def test_masks_of_more_classes_than_cv2_has_channels() -> None:
+    item, one = scene(), scene()
+    assert item.masks is not None
+    item.masks = np.concatenate([item.masks * (i == 140) for i in range(200)], 2)
+    resize(item, (17, 80))
+    resize(one, (17, 80))
+    assert one.masks is not None
+    assert item.masks.shape == (17, 80, 200)
+    np.testing.assert_array_equal(item.masks[:, :, 140], one.masks[:, :, 0])
+    assert not item.masks[:, :, 141:].any()
