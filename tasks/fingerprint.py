@@ -92,7 +92,7 @@ def take_fingerprint(root: Path, kind: Kind | None = None) -> Fingerprint:
         UserError: nothing of that kind is there, or a file cannot be used.
     """
     kind, labels, train, val = _open(root, kind)
-    made = val.report.source.endswith(f"[{val.split}]")
+    made = val.report.source.endswith(f"[{val.split}]") and val.split.endswith("-val")  # arrays in a file end alike
     chosen = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).round().astype(int).tolist()
     images = [_stored(train, index) for index in chosen]
     sides = np.array([image.shape[:2] for image in images])

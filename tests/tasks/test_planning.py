@@ -135,3 +135,13 @@ def test_files_that_cannot_be_used(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(UserError, match=r"0\.png"):
         plan_data(pictures, None, tmp_path / "p.py")
     assert not (tmp_path / "p.py").exists()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_split_of_arrays_is_not_taken_for_a_made_one(tmp_path: Path, own: bool) -> None:
+    images, labels = np.zeros((10, 8, 8), np.uint8), np.arange(10) % 2
+    parts = {"train_images": images, "train_labels": labels}
+    if own:
+        parts |= {"val_images": images, "val_labels": labels}
+    np.savez(tmp_path / "a.npz", **parts)
+    assert take_fingerprint(tmp_path / "a.npz").made_split is not own
