@@ -65,7 +65,7 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
     for fold in range(count):
         own = _fold(config, fold)
         checkpoint = load_checkpoint(root / f"fold_{fold}", prefer_best=False)
-        predictor, divisor = load_predictor([checkpoint], accelerator)
+        predictor, divisor = load_predictor([checkpoint], accelerator, config.inference)
         pool = pool or Evaluator(config, whole, labels, accelerator, divisor)
         _, held_out, _ = open_splits(own.data, own.runner.seed, wanted)
         folds.append(Evaluator(own, held_out, labels, accelerator, divisor).evaluate(predictor, reporter, pool=pool))

@@ -13,7 +13,7 @@ from accelerate.accelerator import Accelerator
 
 from backbones.errors import UserError
 from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
-from tasks.config import Experiment, RunnerConfig
+from tasks.config import Experiment, InferenceConfig, RunnerConfig
 from tasks.data.augmentation.augment import fit_for_evaluation
 from tasks.data.augmentation.geometry import Annotated
 from tasks.data.batches import collate
@@ -80,7 +80,9 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     places = list(_places(files, config, unreadable))
     for image_id, place in enumerate(reporter.track(places, len(places), "predict, images"), start=1):
         try:
-            image = read_image(place.file, config.image, frame=place.frame, axis=config.data.slice_axis)
+            image = read_image(
+                place.file, config.image, exif=config.data.exif, frame=place.frame, axis=config.data.slice_axis
+            )
         except UserError as error:
             unreadable.append(str(error))
             continue
@@ -115,8 +117,15 @@ def accelerator_for(config: Experiment, device: str) -> Accelerator:
     return build_accelerator(RunnerConfig.model_validate({"device": device, "precision": precision}))
 
 
-def load_predictor(checkpoints: Sequence[Checkpoint], accelerator: Accelerator) -> tuple[Predictor, int]:
+def load_predictor(
+    checkpoints: Sequence[Checkpoint], accelerator: Accelerator, inference: InferenceConfig | None = None
+) -> tuple[Predictor, int]:
     """The models of some checkpoints together, and what their batches are padded to multiples of.
+
+    Args:
+        checkpoints: one a model.
+        accelerator: the device.
+        inference: how to predict; None is as the first checkpoint's config says.
 
     Raises:
         UserError: they have other classes or another input than the first, or a checkpoint is damaged.
@@ -129,7 +138,7 @@ def load_predictor(checkpoints: Sequence[Checkpoint], accelerator: Accelerator) 
         model = build_model(checkpoint.config, checkpoint.labels)
         load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
         models.append(model.to(accelerator.device).to(memory_format=torch.channels_last))
-    return Predictor(models, first.config.inference), models[0].divisor
+    return Predictor(models, inference or first.config.inference), models[0].divisor
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:

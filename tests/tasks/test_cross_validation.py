@@ -125,6 +125,12 @@ def test_masks(tiny_masks: Experiment, tiny_data: Path, command, written, tmp_pa
     for name in ("masks/Dice", "masks/HD95"):
         assert summary[name]["mean"] == pytest.approx(np.mean(summary[name]["folds"]))
 
+    # What is done can be scored in another way of predicting.
+    said = command("cross_validate", tmp_path / "tiny.json", "--out", root, "--inference.mirror", "horizontal")
+    assert said.code == 0, said.error
+    mirrored = json.loads((root / "cross_validation.json").read_text())
+    assert mirrored["masks/Dice"]["out_of_fold"] != summary["masks/Dice"]["out_of_fold"]
+
 
 def test_folds_are_needed(tiny_labels: Experiment, command, written) -> None:
     complaint = command("cross_validate", written(tiny_labels)).complaint
