@@ -128,7 +128,7 @@ class InferenceConfig(Section):
     """How predictions are made, in evaluation and by `tools/predict.py`, for heads that give scores (not boxes)."""
 
     window: tuple[Count, Count] | None = None
-    """Height and width in pixels of sliding windows over the resized image; None: the whole image at once."""
+    """Masks: height and width in pixels of sliding windows over the resized image; None: the whole image at once."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of a window that the next one covers again."""
     blend: Literal["gaussian", "constant"] = "gaussian"

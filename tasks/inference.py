@@ -49,6 +49,12 @@ class Predictor:
                         "use it with heads for labels or masks"
                     )
 
+        if config.window is not None and all(head.reads == "labels" for head in models[0].scoring_heads().values()):
+            raise UserError(
+                f"inference.window is {config.window}, but labels are of whole images, which windows do not change; "
+                "leave it out, or use it with a head for masks"
+            )
+
     def __call__(self, batch: Batch) -> Mapping[str, Sequence[Prediction]]:
         """Predictions of every head by its name, one an image, in pixels of the original images."""
         for model in self.models:

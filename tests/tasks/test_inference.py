@@ -141,6 +141,12 @@ def test_windows_leave_labels_to_the_whole_image() -> None:
     torch.testing.assert_close(labels.scores, whole[0])
 
 
+def test_windows_for_labels_alone_are_refused() -> None:
+    network = Model(Pixels(0), {"labels": MeanHead()}, GREY)
+    with pytest.raises(UserError, match=r"inference.window is \(32, 32\), but labels are of whole images"):
+        Predictor([network], InferenceConfig(window=(32, 32)))
+
+
 @pytest.mark.parametrize(
     ("config", "named"),
     [
