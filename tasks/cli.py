@@ -62,16 +62,16 @@ class EvaluateArguments:
 
 @dataclass
 class PredictArguments:
-    """Run a trained model on images: writes COCO results json and the images with the boxes drawn."""
+    """Run a trained model on images: writes predictions.json, masks, and the images with what was found drawn."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder (its best checkpoint) or a checkpoint."""
+    """A run folder (its best checkpoint), a checkpoint, or the folder of a cross-validation (all its models)."""
     images: tyro.conf.Positional[tuple[str, ...]]
     """Images, folders of images, or glob patterns."""
     out: Path = Path("predictions")
     """Folder to write to."""
     threshold: float = 0.5
-    """Boxes that score less are not drawn; the json holds all."""
+    """Boxes and labels that score less are not drawn; the json holds all."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where to run."""
 
