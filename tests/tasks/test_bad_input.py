@@ -15,7 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tasks.checkpoint import Checkpoint, load_checkpoint
 from tasks.config import Experiment
+from tasks.data.files.image_file import Exif
+from tasks.predicting import predict_images
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "from tasks.config import *\n"
@@ -404,3 +407,21 @@ def test_message_of_many_lines_becomes_one(command, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(training, "train_experiment", fail)
     assert command("train", tiny_config).complaint == "first second"
+
+
+@pytest.mark.parametrize(("exif", "upright"), [("auto", True), ("ignore", False)])
+def test_predict_turns_images_as_training_did(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exif: Exif, upright: bool
+) -> None:
+    def load(folder: Path, prefer_best: bool = False) -> Checkpoint:
+        checkpoint = load_checkpoint(folder, prefer_best=prefer_best)
+        checkpoint.config.data.exif = exif
+        return checkpoint
+
+    monkeypatch.setattr("tasks.predicting.load_checkpoint", load)
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.new("RGB", (90, 60)).save(tmp_path / "turned.jpg", exif=tags)
+    predict_images(trained, [str(tmp_path / "turned.jpg")], tmp_path / "out", 0.5, "cpu")
+    height, width = cv2.imread(str(tmp_path / "out" / "turned_00001.jpg")).shape[:2]
+    assert (height > width) == upright
