@@ -19,7 +19,7 @@ MAX_CLASSES = 254  # a mask in memory is uint8: 0 is background, 255 ignored
 FILES = ("classes.txt", "classes.csv", "classes.json")
 LINE = re.compile(r"\s*(\d+)(?:[\s,;]+(\d+)[\s,;]+(\d+))?[\s,;:=]+(\S.*?)\s*")
 NAMES, IDS, COLOURS = ("name", "class", "label"), ("id", "value", "index"), (("r", "g", "b"), ("red", "green", "blue"))
-BACKGROUND = "background"
+BACKGROUND = "background"  # or _background_, as labelme writes it
 
 Classes = list[tuple[int, str]]
 
@@ -41,7 +41,7 @@ def mask_classes(root: Path, names: Sequence[str], options: DataConfig, report: 
     file = next((root / name for name in FILES if (root / name).is_file()), None)
     if file is not None:
         classes = [(raw, name) for raw, name in _read(file) if raw not in (0, options.ignored_value)]
-        label_map = label_map_of(file, [c for c in classes if c[1].lower() != BACKGROUND], options)
+        label_map = label_map_of(file, [c for c in classes if c[1].strip("_").lower() != BACKGROUND], options)
         _require_some(file, root, names, label_map, options)
         return label_map
     found, colour = distinct_values(root, names, options.slice_axis, MAX_CLASSES + 2)
@@ -138,7 +138,7 @@ def _lines(file: Path, lines: Sequence[str]) -> Classes:
     lines = [line.strip() for line in lines if line.strip()]
     parts = [LINE.fullmatch(line) for line in lines]
     if not any(parts):
-        first = 0 if lines and lines[0].lower() == BACKGROUND else 1
+        first = 0 if lines and lines[0].strip("_").lower() == BACKGROUND else 1
         return list(enumerate(lines, first))
     classes = []
     for line, match in zip(lines, parts, strict=True):

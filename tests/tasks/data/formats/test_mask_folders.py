@@ -364,3 +364,11 @@ def test_listed_classes_that_no_mask_holds(write: Write, content: Array, shown: 
     with pytest.raises(UserError, match=f"lists 1=nucleus, but the masks hold {shown} and none") as error:
         MaskFolders(root).read("all")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("background", ["background", "_background_", "__background__"])
+def test_names_that_begin_with_the_background(write: Write, background: str) -> None:
+    root = write({"images/a.png": None, "masks/a.png": mask(1, 2)})
+    (root / "classes.txt").write_text(f"{background}\ncat\ndog\n")
+    label_map = MaskFolders(root).read("all").label_map
+    assert (label_map.ids, label_map.names) == ((1, 2), ("cat", "dog"))
