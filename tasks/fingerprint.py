@@ -99,7 +99,11 @@ def take_fingerprint(root: Path, kind: Kind | None = None) -> Fingerprint:
     channels = max(int(image.shape[2]) - (image.shape[2] in (2, 4)) for image in images)
     values = [_some_values(image, channels, number) for number, image in enumerate(images)]
     everything = np.concatenate(values)
-    whites = np.array([np.percentile(own, 99.5) for own in values])
+    if not everything.size:
+        raise UserError(
+            f"{root}: no pixel of the images looked at is a finite number; expected images: check the files"
+        )
+    whites = np.array([np.percentile(own, 99.5) for own in values if own.size])  # edges of a volume may be all NaN
     boxes = train.boxes.numpy()
     across, down = (boxes[:, 2:] - boxes[:, :2]).T
     usable = (across > 0) & (down > 0)

@@ -145,3 +145,16 @@ def test_a_split_of_arrays_is_not_taken_for_a_made_one(tmp_path: Path, own: bool
         parts |= {"val_images": images, "val_labels": labels}
     np.savez(tmp_path / "a.npz", **parts)
     assert take_fingerprint(tmp_path / "a.npz").made_split is not own
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_images_without_a_number(tmp_path: Path, known: bool) -> None:
+    images = np.full((10, 8, 8), np.nan, np.float32)
+    if known:
+        images[::2] = np.arange(64).reshape(8, 8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(10) // 5)
+    if known:
+        assert take_fingerprint(tmp_path / "a.npz").high == pytest.approx(63, abs=1)
+        return
+    with pytest.raises(UserError, match="is a finite number"):
+        take_fingerprint(tmp_path / "a.npz")
