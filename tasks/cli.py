@@ -132,11 +132,11 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
         argv: the command line.
         resumed: the experiment of a run to go on with, in place of a config.
     """
-    early = early_options(argv, "")
+    early, tool = early_options(argv, ""), "cross_validate" if kind is CrossValidateArguments else "train"
     if resumed is None and "config" not in early:
         parse(kind, argv, kind())  # Shows the help, if that was asked for.
         raise UserError(
-            "no config given first; try python tools/train.py configs/det/faster_rcnn_r50_fpn.py, or --help"
+            f"no config given first; try python tools/{tool}.py configs/det/faster_rcnn_r50_fpn.py, or --help"
         )
     source: ExperimentFile = resumed or read_experiment(Path(early["config"]))
     arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
@@ -146,7 +146,7 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
             raise UserError(f"data.root is {root}, which does not exist; give the place of your data with --data.root")
         from tasks.progress import Reporter
 
-        command = f"python tools/train.py {early['config']} --data.root FOLDER"
+        command = f"python tools/{tool}.py {early['config']} --data.root FOLDER"
         lines = [
             f"Training the same architecture on a generated sample data set instead, since {root} does not exist.",
             f"For the real thing, put the data there, or give your own:  {command}",

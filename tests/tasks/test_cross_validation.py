@@ -136,3 +136,7 @@ def test_folds_are_needed(tiny_labels: Experiment, command, written) -> None:
     complaint = command("cross_validate", written(tiny_labels)).complaint
     assert "data.folds is not set" in complaint
     assert "--data.folds 5" in complaint
+
+
+def test_config_is_needed(command) -> None:
+    assert "tools/cross_validate.py configs/" in command("cross_validate").complaint
