@@ -104,7 +104,8 @@ def _set_of(values: Values) -> set[int]:
 def _whole(path: Path, values: npt.NDArray[np.generic]) -> Values:
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    whole = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # not a number: told below
+        whole = values.astype(np.int64)
     if values.dtype.kind == "f" and not (whole == values).all():
         raise UserError(f"{path}: holds fractions; expected a whole number in each pixel, the class")
     return whole

@@ -180,6 +180,10 @@ class NpzArrays(Reader):
             values, inverse = np.unique(labels[:, 0], return_inverse=True)
             classes = np.array([index.get(self._text(value), -1) for value in values.tolist()], np.int64)[inverse]
         elif kind in "biu" or (kind == "f" and (labels == np.floor(labels)).all()):
+            if any(array.dtype.kind in "US" for array in everywhere):
+                raise UserError(
+                    f"{self.file}: the labels of {split!r} are numbers, those of another split texts; expected one kind"
+                )
             raw = np.concatenate(everywhere).astype(np.int64)
             label_map = numbered_classes(self.file, np.unique(raw[raw >= 0]).tolist(), names, self.labels)
             place = {value: index for index, value in enumerate(label_map.ids)}

@@ -372,3 +372,9 @@ def test_names_that_begin_with_the_background(write: Write, background: str) -> 
     (root / "classes.txt").write_text(f"{background}\ncat\ndog\n")
     label_map = MaskFolders(root).read("all").label_map
     assert (label_map.ids, label_map.names) == ((1, 2), ("cat", "dog"))
+
+
+def test_a_mask_that_holds_no_number(write: Write) -> None:
+    root = write({"images/a.png": None, "masks/a.tif": np.full(SIZE, np.nan, np.float32)})
+    with pytest.raises(UserError, match="holds fractions"):
+        MaskFolders(root).read("all")

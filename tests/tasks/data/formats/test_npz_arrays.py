@@ -172,3 +172,11 @@ def test_other_byte_order(write: Write) -> None:
     assert files is not None
     assert files.values is not None
     assert files.values.tolist() == GREY.tolist()
+
+
+def test_numbers_in_one_split_and_names_in_another(write: Write) -> None:
+    reader = NpzArrays(
+        write(train_images=GREY, train_labels=np.arange(6) % 2, val_images=GREY, val_labels=np.array(list("ababab")))
+    )
+    with pytest.raises(UserError, match="are numbers, those of another split texts"):
+        reader.read("train")
