@@ -107,7 +107,9 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
 
 def fold_runs(folder: Path) -> list[Path]:
     """The runs of a cross-validation, in order; none if the folder is something else."""
-    return sorted(folder.glob("fold_*")) if not (folder / "checkpoints").exists() else []
+    if (folder / "checkpoints").exists():
+        return []
+    return sorted(folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))  # fold_2 before fold_10
 
 
 def accelerator_for(config: Experiment, device: str) -> Accelerator:

@@ -95,6 +95,11 @@ def train_experiment(
     runner = Runner(config, model, labels, loader, predictor, evaluator, folder, accelerator, reporter, checkpoint)
     start = f"resumed after step {runner.step}" if resume else "new run"
     reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
+    if config.schedule.warmup_steps >= runner.total_steps:
+        reporter.say(
+            f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate will not have risen "
+            f"to {config.optimizer.lr:g} when the {runner.total_steps} steps are over; set it lower"
+        )
     metrics = runner.train()
     if accelerator.is_main_process:
         show_metrics(reporter, metrics, evaluator.notes())

@@ -273,3 +273,8 @@ def test_full_disk_is_the_only_system_error_that_is_the_users(
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         command("train", tiny_config, "--out", tmp_path / "run")
     assert not isinstance(caught.value, UserError)
+
+
+def test_a_warmup_longer_than_the_run_is_told(command, tiny_config: Path, tmp_path: Path) -> None:
+    said = command("train", tiny_config, "--out", tmp_path / "run", "--schedule.warmup_steps", "500")
+    assert "warning: schedule.warmup_steps is 500" in said.out
