@@ -97,8 +97,8 @@ def train_experiment(
     reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     if config.schedule.warmup_steps >= runner.total_steps:
         reporter.say(
-            f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate will not have risen "
-            f"to {config.optimizer.lr:g} when the {runner.total_steps} steps are over; set it lower"
+            f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate does not reach "
+            f"{config.optimizer.lr:g} within the {runner.total_steps} steps; set it lower"
         )
     metrics = runner.train()
     if accelerator.is_main_process:
