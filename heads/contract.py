@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from backbones.contract import FeatureSpec
@@ -33,10 +32,6 @@ class ImageSizes:
     def __len__(self) -> int:
         return len(self.valid)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "ImageSizes":
-        valid, original = (t.to(device, non_blocking=non_blocking) for t in (self.valid, self.original))
-        return ImageSizes(self.padded, valid, original)
-
 
 @dataclass(frozen=True, slots=True)
 class BoxTargets:
@@ -54,10 +49,6 @@ class BoxTargets:
     crowd: Tensor
     annotated: Tensor
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "BoxTargets":
-        move = (getattr(self, name).to(device, non_blocking=non_blocking) for name in self.__slots__)
-        return BoxTargets(*move)
-
 
 @dataclass(frozen=True, slots=True)
 class LabelTargets:
@@ -71,10 +62,6 @@ class LabelTargets:
 
     values: Tensor
     annotated: Tensor
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "LabelTargets":
-        move = (getattr(self, name).to(device, non_blocking=non_blocking) for name in self.__slots__)
-        return LabelTargets(*move)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +77,6 @@ class MaskTargets:
 
     masks: Tensor
     annotated: Tensor
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "MaskTargets":
-        move = (getattr(self, name).to(device, non_blocking=non_blocking) for name in self.__slots__)
-        return MaskTargets(*move)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +95,6 @@ class Targets:
     boxes: BoxTargets | None = None
     labels: LabelTargets | None = None
     masks: MaskTargets | None = None
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Targets":
-        kinds = (self.boxes, self.labels, self.masks)
-        moved = (kind.to(device, non_blocking) if kind is not None else None for kind in kinds)
-        return Targets(self.seeds.to(device, non_blocking=non_blocking), *moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from accelerate.state import AcceleratorState
 from backbones.errors import UserError
 from tasks.checkpoint import latest_checkpoint, load_checkpoint
 from tasks.config import Experiment
-from tasks.data.splits import open_folds, open_splits
+from tasks.data.folds import make_folds
+from tasks.data.splits import open_folds
 from tasks.evaluation import Evaluator, show_metrics
 from tasks.kinds import head_labels, wanted_targets
 from tasks.predicting import accelerator_for, load_predictor
@@ -57,17 +58,15 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
     AcceleratorState._reset_state()
     accelerator = accelerator_for(config, config.runner.device)
     reporter = Reporter(accelerator.is_main_process)
-    wanted = wanted_targets(config)
-    whole = open_folds(config.data, wanted)
+    whole = open_folds(config.data, wanted_targets(config))
     labels = head_labels(config, whole)
     folds: list[dict[str, float]] = []
     pool: Evaluator | None = None
-    for fold in range(count):
-        own = _fold(config, fold)
+    for fold, rows in enumerate(make_folds(whole, count, config.runner.seed, config.data.group_by)):
+        own, held_out = _fold(config, fold), whole.select(rows, f"{whole.split}-fold{fold}")
         checkpoint = load_checkpoint(root / f"fold_{fold}", prefer_best=False)
         predictor, divisor = load_predictor([checkpoint], accelerator, config.inference)
         pool = pool or Evaluator(config, whole, labels, accelerator, divisor)
-        _, held_out, _ = open_splits(own.data, own.runner.seed, wanted)
         folds.append(Evaluator(own, held_out, labels, accelerator, divisor).evaluate(predictor, reporter, pool=pool))
     assert pool is not None
     metrics = pool.metrics(root / "pictures")

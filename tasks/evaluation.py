@@ -14,7 +14,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.loader import evaluation_loader
 from tasks.drawing import Picture, save_picture, side_by_side
 from tasks.inference import Predictor
-from tasks.kinds import task_of, wanted_targets
+from tasks.kinds import task_of
 from tasks.label_map import LabelMap
 from tasks.progress import Reporter
 from tasks.task import Scorer
@@ -53,7 +53,6 @@ class Evaluator:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             pin_memory=accelerator.device.type == "cuda",
-            wanted=wanted_targets(config),
         )
 
     @property

@@ -107,10 +107,9 @@ def evaluation_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     start_method: str | None = None,
-    wanted: Wanted | None = None,
 ) -> EvaluationLoader:
     """Batches to evaluate on, `config.batch_size` images over all processes; arguments as for `TrainingLoader`."""
-    dataset = Dataset(annotations, config, spec, training=False, wanted=wanted)
+    dataset = Dataset(annotations, config, spec, training=False)
     plan = BatchPlan(annotations.sizes.numpy(), config.batch_size, training=False, world_size=world_size)
     parts = _Parts(plan, rank)
     return EvaluationLoader(_data_loader(dataset, parts, divisor, config.workers, pin_memory, start_method), parts)

@@ -81,12 +81,8 @@ class Batch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch with its tensors on `device`."""
-        return replace(
-            self,
-            images=self.images.to(device, non_blocking=non_blocking),
-            sizes=self.sizes.to(device, non_blocking),
-            targets=self.targets.to(device, non_blocking),
-        )
+        moved: Batch = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return moved
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from which copies to CUDA do not block; the loader calls it."""
