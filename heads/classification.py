@@ -10,7 +10,17 @@ from torch.nn import functional as F
 
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
-from heads.contract import ImageLabels, ImageSizes, LabelKind, ScoringHead, Targets, register_head, require_levels
+from heads.contract import (
+    Explainable,
+    ImageLabels,
+    ImageSizes,
+    LabelKind,
+    Prediction,
+    ScoringHead,
+    Targets,
+    register_head,
+    require_levels,
+)
 from heads.label_loss import coral_loss, sigmoid_loss, softmax_loss
 from heads.normaliser import mean_count
 from heads.pooling import MaskedPooling, PoolingKind
@@ -28,7 +38,7 @@ DROPOUT_PURPOSE = 100  # of the first dropout; the next ones follow
 
 
 @register_head("classification")
-class Classification(ScoringHead):
+class Classification(ScoringHead, Explainable):
     """K classes, ranks or numbers of each image, from one feature map: pooling, hidden layers if any, one linear layer.
 
     With average pooling and no hidden layers it is the classifier of torchvision's ResNets, whose `fc.weight` and
@@ -150,6 +160,14 @@ class Classification(ScoringHead):
     def decide(self, scores: Tensor, images: ImageSizes) -> Sequence[ImageLabels]:
         """The scores of each image; what follows from them is told by `ImageLabels.target`."""
         return [ImageLabels(row, self.target) for row in scores]
+
+    def class_logits(
+        self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
+    ) -> list[Tensor]:
+        """(K,) an image. Of `ordinal`: of being at least that class; of the lowest one, of being no higher."""
+        with torch.autocast(images.valid.device.type, enabled=False):
+            outputs = self._outputs(features, images, None)
+        return list(torch.cat((-outputs[:, :1], outputs), dim=1) if self.target == "ordinal" else outputs)
 
     def _outputs(self, features: dict[str, Tensor], images: ImageSizes, seeds: Tensor | None) -> Tensor:
         """(B, K) logits or scaled numbers; (B, K - 1) logits of being above each rank for `ordinal`."""

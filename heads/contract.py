@@ -189,6 +189,26 @@ class ScoringHead(Head):
         return self.decide(self.scores(features, images), images)
 
 
+class Explainable(ABC):
+    """What a head adds so that its predictions can be explained: the numbers that they were decided from."""
+
+    @abstractmethod
+    def class_logits(
+        self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
+    ) -> Sequence[Tensor]:
+        """How much speaks for each class, before any softmax or sigmoid; differentiable in `features`, float32.
+
+        Args:
+            features: of the images, or of altered copies of them.
+            images: their sizes.
+            predictions: one an image, which say where to look.
+
+        Returns:
+            One an image: (K,) of labels, (K, H, W) of masks in pixels of the padded batch, (N, K) of boxes where these
+            are, whatever the head would find now. Numbers of a regression stand for logits.
+        """
+
+
 def require_levels(head: str, features: Mapping[str, FeatureSpec], needed: tuple[str, ...]) -> None:
     """Raise `UserError` naming the levels that `head` needs and the backbone lacks."""
     missing = [level for level in needed if level not in features]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
 from heads.box_loss import BoxLoss
-from heads.contract import BoxTargets, Head, ImageSizes, Prediction, Targets, register_head
+from heads.contract import BoxTargets, Detections, Explainable, Head, ImageSizes, Prediction, Targets, register_head
 from heads.fpn import FPN, ExtraLevel
 from heads.normaliser import mean_count
 from heads.roi_align import Pooling
@@ -20,7 +20,7 @@ POOLED_LEVELS = ("p2", "p3", "p4", "p5")
 
 
 @register_head("faster_rcnn")
-class FasterRCNN(Head):
+class FasterRCNN(Head, Explainable):
     """Boxes of K classes, in two stages: proposals, then their classification and refinement.
 
     Args:
@@ -157,6 +157,24 @@ class FasterRCNN(Head):
         """Detections of each image on the features' device; see `Detections`."""
         levels, _, proposals = self._propose(features, images, self.test_counts)
         return self.roi_head.detect(levels, proposals, images)
+
+    def class_logits(
+        self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
+    ) -> list[Tensor]:
+        """(N, K) an image: the second stage's, of the boxes themselves.
+
+        A box's own score is that of the proposal which it was refined from; the two differ little.
+        """
+        pyramid = self.fpn(features)
+        found = [one for one in predictions if isinstance(one, Detections)]
+        ratios = (images.valid.float() / images.original.float()).flip(1).repeat(1, 2)
+        boxes = [one.boxes * ratio for one, ratio in zip(found, ratios, strict=True)]
+        counts = [len(own) for own in boxes]
+        image_index = torch.arange(len(counts), device=ratios.device).repeat_interleave(
+            torch.tensor(counts, device=ratios.device)
+        )
+        logits, _ = self.roi_head([pyramid[name] for name in POOLED_LEVELS], torch.cat(boxes), image_index)
+        return list(logits[:, 1:].split_with_sizes(counts))
 
     def _propose(
         self, features: dict[str, Tensor], images: ImageSizes, counts: tuple[int, int]

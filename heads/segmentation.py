@@ -4,7 +4,7 @@ Shapes: B images, K classes, S channels of scores, H W pixels of the padded batc
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, get_args
@@ -15,7 +15,16 @@ from torch.nn import functional as F
 
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
-from heads.contract import IGNORED, ImageSizes, MaskTargets, ScoringHead, SemanticMasks, Targets
+from heads.contract import (
+    IGNORED,
+    Explainable,
+    ImageSizes,
+    MaskTargets,
+    Prediction,
+    ScoringHead,
+    SemanticMasks,
+    Targets,
+)
 from heads.segmentation_losses import LossName, SegmentationLosses, SegmentationTarget
 
 CROSS_ENTROPY_AND_DICE: Mapping[LossName, float] = MappingProxyType({"cross_entropy": 1.0, "dice": 1.0})
@@ -42,7 +51,7 @@ class Decoder:
     upsampling: int
 
 
-class SegmentationHead(ScoringHead):
+class SegmentationHead(ScoringHead, Explainable):
     """The class of every pixel. A subclass brings the decoder; these are the options of all of them.
 
     Modules and weights are segmentation-models-pytorch's, so that the part of a state dict of one of its models that
@@ -211,6 +220,13 @@ class SegmentationHead(ScoringHead):
         # What is interpolated in bf16 comes out in steps.
         logits: Tensor = upsampling(convolution(decoded).float())
         return logits
+
+    def class_logits(
+        self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
+    ) -> list[Tensor]:
+        """(K, H, W) an image, the logits without that of the background."""
+        first = int(self.target == "multiclass" and self.background)
+        return list(self.logits(features, images)[:, first:])
 
     def _masks(self, targets: MaskTargets | None, images: ImageSizes) -> Tensor:
         """(B, P, H, W) uint8 in which images that are not annotated are ignored."""

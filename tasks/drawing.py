@@ -90,5 +90,8 @@ def viewable(image: npt.NDArray[np.generic], spec: ImageSpec) -> Image:
 
 
 def save_picture(path: Path, image: Image) -> None:
-    """Write an RGB picture as JPEG. Raises OSError when the disk is full, which cv2's own writer keeps to itself."""
-    path.write_bytes(cv2.imencode(".jpg", image[:, :, ::-1])[1].tobytes())
+    """Write an RGB picture in the format of the file's ending.
+
+    Raises OSError when the disk is full, which cv2's own writer keeps to itself.
+    """
+    path.write_bytes(cv2.imencode(path.suffix, image[:, :, ::-1])[1].tobytes())

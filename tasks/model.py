@@ -37,14 +37,18 @@ class Model(nn.Module):
         """Batches are padded to a multiple of this: the largest stride of the backbone, at least 32."""
         return max(32, *(spec.stride for spec in self.backbone.features.values()))
 
-    def features(self, batch: Batch) -> dict[str, Tensor]:
-        """Feature maps of a batch; padding is exactly zero at the network's input."""
+    def network_input(self, batch: Batch) -> Tensor:
+        """(B, C, H, W) normalised images of a batch, a new tensor; padding is exactly zero."""
         images: Tensor = self.normalisation(batch.images)
         height, width = batch.sizes.padded
         inside_rows = torch.arange(height, device=images.device) < batch.sizes.valid[:, :1]
         inside_columns = torch.arange(width, device=images.device) < batch.sizes.valid[:, 1:]
         inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-        images = images.masked_fill_(~inside, 0).contiguous(memory_format=torch.channels_last)
+        return images.masked_fill_(~inside, 0).contiguous(memory_format=torch.channels_last)
+
+    def features(self, batch: Batch) -> dict[str, Tensor]:
+        """Feature maps of a batch."""
+        images = self.network_input(batch)
         with torch.no_grad() if self.backbone_frozen else nullcontext():
             features: dict[str, Tensor] = self.backbone(images)
         return features
