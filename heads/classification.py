@@ -21,7 +21,7 @@ from heads.contract import (
     register_head,
     require_levels,
 )
-from heads.label_loss import coral_loss, sigmoid_loss, softmax_loss
+from heads.label_loss import coral_loss, sigmoid_loss, smooth, softmax_loss
 from heads.normaliser import mean_count
 from heads.pooling import MaskedPooling, PoolingKind
 from heads.sampling import priorities
@@ -29,7 +29,7 @@ from heads.sampling import priorities
 LabelLoss = Literal["auto", "cross_entropy", "bce", "focal", "coral", "smooth_l1", "mse"]
 # Of each target, the one that "auto" stands for first.
 LOSSES: dict[LabelKind, tuple[LabelLoss, ...]] = {
-    "single": ("cross_entropy", "focal"),
+    "single": ("cross_entropy", "focal", "bce"),
     "multi": ("bce", "focal"),
     "ordinal": ("coral",),
     "regression": ("smooth_l1", "mse"),
@@ -57,10 +57,13 @@ class Classification(ScoringHead, Explainable):
         dropout: share of the inputs of every fully connected layer that is zeroed in training, drawn from each image's
             own seed.
         hidden_channels: widths of hidden layers, each followed by a ReLU.
-        loss: `cross_entropy` or `focal` of single, `bce` or `focal` of multi, `coral` of ordinal, `smooth_l1` or `mse`
-            of regression; `auto` is the first. See `heads.label_loss`.
+        loss: `cross_entropy`, `focal` or `bce` of single, `bce` or `focal` of multi, `coral` of ordinal, `smooth_l1` or
+            `mse` of regression; `auto` is the first. See `heads.label_loss`. `bce` of single asks of each class whether
+            it is there (Wightman et al., arXiv:2110.00476, section 2.1); scores are a softmax all the same.
         label_smoothing: of single and multi.
         focal_gamma: exponent of `focal`; 0 makes it the plain loss.
+        target_threshold: of `bce`: a class with more than this share of a mixed label is there, others are not; None
+            takes the shares as they are.
         class_weights: K factors: on the terms of each class (single), of the images that have it (multi, ordinal).
         value_mean: K means of the numbers of a regression in the training data.
         value_std: K standard deviations of them. The layer gives, and the loss compares, numbers minus mean over
@@ -89,6 +92,7 @@ class Classification(ScoringHead, Explainable):
         loss: LabelLoss = "auto",
         label_smoothing: float = 0.0,
         focal_gamma: float = 2.0,
+        target_threshold: float | None = None,
         class_weights: tuple[float, ...] | None = None,
         value_mean: tuple[float, ...] | None = None,
         value_std: tuple[float, ...] | None = None,
@@ -106,6 +110,12 @@ class Classification(ScoringHead, Explainable):
         self.loss_kind = LOSSES[target][0] if loss == "auto" else loss
         self.dropout, self.label_smoothing = dropout, label_smoothing
         self.gamma = focal_gamma if self.loss_kind == "focal" else 0.0
+        if target_threshold is not None and self.loss_kind != "bce":
+            raise UserError(
+                f"classification: target_threshold is {target_threshold:g}, but the loss is {self.loss_kind!r}, which "
+                "has no use for it; set it to None, or loss to 'bce'"
+            )
+        self.target_threshold = target_threshold
         spec = features[self.level]
         self.pool = MaskedPooling(pooling, spec.stride)
         widths = (spec.channels, *hidden_channels)
@@ -187,7 +197,11 @@ class Classification(ScoringHead, Explainable):
 
     def _loss(self, outputs: Tensor, values: Tensor) -> Tensor:
         """(B,) of outputs and `LabelTargets.values`."""
+        if self.target_threshold is not None:
+            values = (values > self.target_threshold).float()
         match self.target:
+            case "single" if self.loss_kind == "bce":
+                return sigmoid_loss(outputs, smooth(values, self.label_smoothing), self.class_weights, 0.0, 0.0)
             case "single":
                 return softmax_loss(outputs, values, self.class_weights, self.label_smoothing, self.gamma)
             case "multi":

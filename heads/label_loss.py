@@ -22,7 +22,7 @@ def softmax_loss(logits: Tensor, shares: Tensor, weights: Tensor, smoothing: flo
         gamma: 0 .. .
     """
     log_p = logits.log_softmax(dim=1)
-    terms = _smooth(shares, smoothing, shares.shape[1]) * weights * -log_p
+    terms = smooth(shares, smoothing) * weights * -log_p
     if gamma:
         # Kept above 0, where the slope of a power below 1 is infinite.
         terms = terms * (-torch.expm1(log_p)).clamp(min=1e-12).pow(gamma)
@@ -40,7 +40,7 @@ def sigmoid_loss(logits: Tensor, shares: Tensor, weights: Tensor, smoothing: flo
         smoothing: shares are drawn to one half by this much.
         gamma: 0 .. .
     """
-    shares = _smooth(shares, smoothing, 2)
+    shares = shares * (1 - smoothing) + smoothing / 2
     log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
     there, absent = -log_p, -log_not_p
     if gamma:
@@ -61,5 +61,6 @@ def coral_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
     return terms.sum(dim=1) * (shares * weights).sum(dim=1)
 
 
-def _smooth(shares: Tensor, smoothing: float, classes: int) -> Tensor:
-    return shares * (1 - smoothing) + smoothing / classes if smoothing else shares
+def smooth(shares: Tensor, smoothing: float) -> Tensor:
+    """(B, K) with `smoothing` of each row spread evenly over all classes."""
+    return shares * (1 - smoothing) + smoothing / shares.shape[1]

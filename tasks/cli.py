@@ -11,7 +11,7 @@ import tyro
 
 from backbones.errors import UserError
 from tasks.command_line import early_options, given, parse, take_free_options
-from tasks.config import Experiment
+from tasks.config import Experiment, ScheduleConfig
 from tasks.experiment_file import ExperimentFile, read_experiment
 
 Flattened = tyro.conf.arg(name="")
@@ -157,6 +157,7 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
         arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
     if arguments.experiment.backbone.name != source.experiment.backbone.name:
         _leave_out_foreign_options(arguments.experiment, source.experiment, argv)
+    _require_one_unit(arguments.experiment.schedule, source.experiment.schedule, argv)
     return arguments
 
 
@@ -242,6 +243,21 @@ def _run_config(run: Path) -> Experiment:
     from tasks.checkpoint import load_checkpoint
 
     return load_checkpoint(run, prefer_best=False).config
+
+
+def _require_one_unit(schedule: ScheduleConfig, base: ScheduleConfig, argv: Sequence[str]) -> None:
+    """Raise `UserError` for a length that has no effect, or for milestones that were meant in another unit."""
+    if given(argv, "schedule.epochs") and schedule.steps:
+        raise UserError(
+            f"--schedule.epochs is {schedule.epochs}, but schedule.steps is {schedule.steps} and decides; expected one "
+            "of them: give --schedule.steps N, or --schedule.steps None as well"
+        )
+    counted, counts = ("steps" if own.steps else "epochs" for own in (base, schedule))
+    if counted != counts and schedule.policy == "milestones" and not given(argv, "schedule.milestones"):
+        raise UserError(
+            f"--schedule.steps is {schedule.steps}, but schedule.milestones are {counted}, {schedule.milestones}, and "
+            f"would now be {counts}; give --schedule.milestones in {counts} as well"
+        )
 
 
 def _own_weights(weights: str, before: str, now: str) -> str | None:

@@ -65,6 +65,8 @@ class BackboneConfig(Section):
     """Stride of C5; below 32 the last stages are dilated instead."""
     zero_init_last: bool | None = None
     """Start each residual branch at zero."""
+    init: Literal["kaiming", "xavier"] | None = None
+    """How convolutions start: normal by fan-out (He et al. 2015), or uniform (Glorot and Bengio 2010)."""
     activation_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, more time."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -87,15 +89,17 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """How gradients change weights."""
 
-    name: Literal["sgd", "adamw", "adam", "rmsprop"] = "sgd"
+    name: Literal["sgd", "adamw", "adam", "rmsprop", "lamb"] = "sgd"
     lr: Positive = 0.02
     """Learning rate at the given batch size."""
     momentum: Momentum = 0.9
     """For sgd and rmsprop."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
-    """For adam and adamw."""
+    """For adam, adamw and lamb."""
     weight_decay: NotNegative = 1e-4
-    """L2 (decoupled for adamw); not on norms and biases."""
+    """L2 (decoupled for adamw and lamb); not on norms and biases."""
+    decay_norms: bool = False
+    """Decay norms and biases too, as the first ResNets were trained."""
     l1: NotNegative = 0.0
     """Weight of the sum of absolute weights in the loss; not on norms and biases."""
     backbone_lr_factor: NotNegative = 1.0
@@ -107,12 +111,14 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How long to train and how the learning rate changes, in epochs."""
+    """How long to train and how the learning rate changes: in epochs, or in optimizer steps where `steps` is set."""
 
     epochs: Count = 12
+    steps: Count | None = None
+    """Optimizer steps to train, in place of `epochs`; `milestones` then count steps too."""
     policy: Literal["milestones", "cosine", "polynomial", "constant"] = "milestones"
     milestones: tuple[NotNegative, ...] = (8, 11)
-    """Epochs at which the rate is multiplied by gamma."""
+    """Epochs (steps where `steps` is set) after which the rate is multiplied by gamma."""
     gamma: Positive = 0.1
     power: NotNegative = 0.9
     """Of the polynomial."""
@@ -120,6 +126,8 @@ class ScheduleConfig(Section):
     """Where cosine and polynomial end, as a share of the rate."""
     warmup_steps: Natural = 500
     """Optimizer steps over which the rate rises linearly from near zero."""
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Warm up at this share of the rate all along, in place of rising."""
     freeze_backbone_epochs: Natural = 0
     """Epochs at the beginning in which only the heads learn; the backbone's norms are in evaluation mode."""
 
@@ -162,7 +170,7 @@ class RunnerConfig(Section):
     ema_decay: Share | None = None
     """Keep an exponential moving average of the weights and evaluate that; 0.999, say."""
     evaluate_every: Count = 1
-    """Epochs between evaluations; the last epoch is always evaluated."""
+    """Epochs between evaluations; the end is always evaluated."""
     monitor: str | None = None
     """Metric that names the best checkpoint, as in metrics.jsonl; None is the first head's main one."""
     early_stopping: Count | None = None

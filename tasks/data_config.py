@@ -65,6 +65,10 @@ class AugmentConfig(Section):
     """Operations of rand_augment."""
     policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Strength of the operations of rand_augment, 0 to 30."""
+    policy_magnitude_std: NotNegative = 0.0
+    """Standard deviation of that strength from one operation to the next."""
+    policy_probability: Share = 1.0
+    """How likely each operation of rand_augment is carried out."""
     mixup: NotNegative = 0.0
     """Blend with another image, labels too, in shares drawn from Beta(x, x); 0.2 is usual, 0 is none. Labels only."""
     cutmix: NotNegative = 0.0
@@ -126,6 +130,9 @@ class DataConfig(Section):
     antialias: bool | None = None
     """Average pixels where an image shrinks, as networks that label images expect and torchvision's detectors do not;
     None: where `size`, `center_crop` or `augment.random_resized_crop` is set."""
+    repeats: Count = 1
+    """Copies of each training image side by side, each changed at random in its own way (repeated augmentation); an
+    epoch keeps its length and takes as many fewer images."""
     balance: Share = 0.0
     """How far to draw training images of rare classes more often: 0 not at all, 1 until all classes are as frequent."""
     short_side: Annotated[tuple[Count, ...], Field(min_length=1)] = (800,)

@@ -59,6 +59,7 @@ class ClassificationConfig(HeadSection):
     loss: Literal["auto", "cross_entropy", "bce", "focal", "coral", "smooth_l1", "mse"] = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     focal_gamma: NotNegative = 2.0
+    target_threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
     class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
     value_mean: tuple[Finite, ...] | None = None
     value_std: tuple[Positive, ...] | None = None

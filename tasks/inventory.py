@@ -44,7 +44,8 @@ def show_inventory(what: str) -> None:
         for file in config_files():
             experiment = read_experiment(file).experiment
             model = build_model(experiment, dict.fromkeys(experiment.heads, COCO_CLASSES))
-            shortest = min(experiment.data.size) if experiment.data.size else experiment.data.short_side[-1]
+            data = experiment.data
+            shortest = min(data.center_crop or data.size or data.short_side[-1:])
             side = -(-shortest // model.divisor) * model.divisor
             described = f"{experiment.backbone.name} + {', '.join(head.name for head in experiment.heads.values())}"
             adds = _giga(model_multiply_adds(model, experiment.image.channels, side))

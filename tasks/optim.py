@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tasks.config import OptimizerConfig, ScheduleConfig
+from tasks.lamb import Lamb
 from tasks.model import Model
 
 
@@ -15,8 +16,8 @@ def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, An
 
     The backbone learns at `backbone_lr_factor` times the rate of the heads, and each of its stages at `layer_decay`
     times that of the one after it, the last one included (Howard and Ruder, "ULMFiT", section 3.2). Norm weights and
-    every bias, that is every parameter of fewer than two dimensions, are neither decayed nor penalised (He et al.,
-    "Bag of Tricks for Image Classification", section 3.1).
+    every bias, that is every parameter of fewer than two dimensions, are not penalised, and not decayed either unless
+    `decay_norms` says so (He et al., "Bag of Tricks for Image Classification", section 3.1).
     """
     backbone = dict(model.backbone.named_parameters())
     stages = {name: model.backbone.stage_of(name) for name in backbone}
@@ -33,10 +34,10 @@ def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, An
         {
             "params": parameters,
             "base_lr": config.lr * factor,
-            "weight_decay": config.weight_decay if decays else 0.0,
-            "l1": config.l1 if decays else 0.0,
+            "weight_decay": config.weight_decay if weights or config.decay_norms else 0.0,
+            "l1": config.l1 if weights else 0.0,
         }
-        for (factor, decays), parameters in groups.items()
+        for (factor, weights), parameters in groups.items()
     ]
 
 
@@ -57,6 +58,8 @@ def build_optimizer(model: Model, config: OptimizerConfig) -> torch.optim.Optimi
             return torch.optim.Adam(groups, lr=config.lr, betas=config.betas, fused=True)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=config.lr, momentum=config.momentum, foreach=True)
+        case "lamb":
+            return Lamb(groups, lr=config.lr, betas=config.betas)
 
 
 def add_l1_gradient(optimizer: torch.optim.Optimizer) -> None:
@@ -70,24 +73,31 @@ def add_l1_gradient(optimizer: torch.optim.Optimizer) -> None:
                 )
 
 
+def count_steps(steps_per_epoch: int, config: ScheduleConfig) -> int:
+    """Optimizer steps of a whole run."""
+    return config.steps or config.epochs * steps_per_epoch
+
+
 def learning_rate_factor(step: int, steps_per_epoch: int, config: ScheduleConfig) -> float:
     """What the learning rate is multiplied by at an optimizer step, counted from 0.
 
     A pure function, so that a resumed run needs no scheduler state.
     """
-    epoch, end = step / steps_per_epoch, float(config.epochs)
+    # Both in the unit that the schedule counts in.
+    time, end = (step, config.steps) if config.steps else (step / steps_per_epoch, config.epochs)
     match config.policy:
         case "milestones":
-            factor = config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
+            factor = config.gamma ** sum(time >= milestone for milestone in config.milestones)
         case "cosine":
-            share = 0.5 * (1 + math.cos(math.pi * epoch / end))
+            share = 0.5 * (1 + math.cos(math.pi * time / end))
             factor = config.final_lr_factor + (1 - config.final_lr_factor) * share
         case "polynomial":
-            factor = config.final_lr_factor + (1 - config.final_lr_factor) * (1 - epoch / end) ** config.power
+            factor = config.final_lr_factor + (1 - config.final_lr_factor) * (1 - time / end) ** config.power
         case "constant":
             factor = 1.0
-    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return factor * warmup
+    if step < config.warmup_steps:
+        factor *= config.warmup_factor or (step + 1) / config.warmup_steps
+    return factor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -7,6 +7,7 @@ resumed from its last checkpoint ends with the weights of one that was left alon
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from tasks.interruption import Interrupted, StopSignals
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch
 from tasks.model import Model
-from tasks.optim import add_l1_gradient, build_optimizer, learning_rate_factor, set_learning_rate
+from tasks.optim import add_l1_gradient, build_optimizer, count_steps, learning_rate_factor, set_learning_rate
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed
@@ -104,7 +105,7 @@ class Runner:
         self.watch = LossWatch(folder.path, checkpoint.tensors("losses") if checkpoint else None)
         wanted = config.runner.tensorboard and accelerator.is_main_process
         self.events = EventLog(folder.tensorboard, self.step) if wanted else None
-        self.total_steps = loader.steps_per_epoch * config.schedule.epochs
+        self.total_steps = count_steps(loader.steps_per_epoch, config.schedule)
         self.signals = StopSignals(folder.path, reporter)
         self.saved_at = time.monotonic()
 
@@ -125,7 +126,7 @@ class Runner:
 
     def _train_epoch(self) -> None:
         epoch, start = divmod(self.step, self.loader.steps_per_epoch)
-        for passes in self._timed(self.loader.steps(epoch, start)):
+        for passes in self._timed(islice(self.loader.steps(epoch, start), self.total_steps - self.step)):
             # Whatever draws from the global generator, such as dropout, depends on the step alone.
             torch.manual_seed(derive_seed(self.config.runner.seed, self.step, self.accelerator.process_index))
             factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
@@ -198,12 +199,12 @@ class Runner:
         return record
 
     def _finish_epoch(self) -> None:
-        """At the end of an epoch: save, then evaluate where due and not done yet."""
+        """At the end of an epoch, or of the run within one: save, then evaluate where due and not done yet."""
         epoch, rest = divmod(self.step, self.loader.steps_per_epoch)
-        if self.step == 0 or rest:
+        if self.step == 0 or (rest and self.step < self.total_steps):
             return
         self._save()
-        due = epoch % self.config.runner.evaluate_every == 0 or self.step == self.total_steps
+        due = epoch % self.config.runner.evaluate_every == 0 or self.step >= self.total_steps
         if not due or any(record["step"] == self.step for record in self.history):
             return
         with self.ema.applied(self.bare) if self.ema else nullcontext():
@@ -211,10 +212,12 @@ class Runner:
             self.signals.at_once = self._stopped()
             metrics = self.evaluator.evaluate(self.predictor, self.reporter, self.folder.pictures)
             self.signals.at_once = ""
-        record = {"step": self.step, "epoch": epoch, "metrics": metrics}
+        record = {"step": self.step, "epoch": epoch + (rest > 0), "metrics": metrics}
         self.history.append(record)
         main = ", ".join(f"{name} {metrics[name]:.3f}" for name in self.evaluator.headline())
-        self.reporter.say(f"epoch {epoch}/{self.config.schedule.epochs}: {main}")
+        steps = self.config.schedule.steps
+        done = f"step {self.step}/{steps}" if steps else f"epoch {epoch}/{self.config.schedule.epochs}"
+        self.reporter.say(f"{done}: {main}")
         if self.accelerator.is_main_process:
             # Before the line is logged: a run killed in between evaluates again, one killed after it never would.
             if self._best() is record:

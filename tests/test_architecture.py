@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "backbones": {"backbones"},
     "heads": {"heads", "backbones"},
     "tasks": {"tasks", "heads", "backbones"},
-    "configs": {"tasks", "heads", "backbones"},
+    "configs": {"configs", "tasks", "heads", "backbones"},
     "tools": {"tasks"},
 }
 # These look up the folder that the shipped configs lie in.

@@ -32,6 +32,9 @@ class BatchPlan:
         weights: (I,) how often training draws each image in comparison; None takes each once. An epoch has the same
             number of steps. An image whose share of the draws is 2.3 is drawn 2 or 3 times (systematic resampling,
             Kitagawa 1996), so that equal weights, too, take each once.
+        repeats: training draws each image so many times in a row, and as many fewer of them (repeated augmentation,
+            Hoffer et al., "Augment Your Batch", arXiv:1901.09335, and Berman et al., "MultiGrain", arXiv:1902.05509,
+            section 3.3).
 
     Raises:
         UserError: a training batch cannot be divided evenly.
@@ -47,6 +50,7 @@ class BatchPlan:
         world_size: int = 1,
         passes: int = 1,
         weights: npt.NDArray[np.floating] | None = None,
+        repeats: int = 1,
     ) -> None:
         parts = world_size * passes
         if batch_size < 1 or (training and batch_size % parts):
@@ -64,7 +68,7 @@ class BatchPlan:
                 )
         self._landscape = sizes[:, 1] >= sizes[:, 0]
         self.batch_size, self.seed, self.training = batch_size, seed, training
-        self.world_size, self.passes = world_size, passes
+        self.world_size, self.passes, self.repeats = world_size, passes, repeats
         self._weights = None if weights is None else np.asarray(weights, np.float64)
 
     def __len__(self) -> int:
@@ -78,6 +82,7 @@ class BatchPlan:
             order = np.argsort(~self._landscape, kind="stable")
             return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         order = self._order(np.random.default_rng(derive_seed(self.seed, "order", epoch)))
+        order = np.repeat(order[: -(-len(order) // self.repeats)], self.repeats)[: len(order)]
         groups = [order[self._landscape[order]], order[~self._landscape[order]]]
         whole = [len(group) // self.batch_size * self.batch_size for group in groups]
         full = [group[:n].reshape(-1, self.batch_size) for group, n in zip(groups, whole, strict=True)]

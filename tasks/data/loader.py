@@ -65,6 +65,7 @@ class TrainingLoader:
             world_size=world_size,
             passes=passes,
             weights=sampling_weights(annotations, config.balance),
+            repeats=config.repeats,
         )
         self.passes = passes
         self.steps_per_epoch = len(plan)

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import timm.loss
 import torch
 import torchvision
 from torch import Tensor
@@ -110,6 +111,13 @@ def test_level_and_hidden_layers() -> None:
             "focal",
             lambda x, t: torchvision.ops.sigmoid_focal_loss(x, t, -1, 1.5, "mean"),
         ),
+        (
+            {"loss": "bce", "class_weights": (1.0, 2.0, 0.5, 0.1)},
+            "bce",
+            lambda x, t: F.binary_cross_entropy_with_logits(x, t, pos_weight=torch.tensor([1, 2, 0.5, 0.1])),
+        ),
+        ({"loss": "bce", "target_threshold": 0.2}, "bce", timm.loss.BinaryCrossEntropy(0.0, 0.2)),
+        ({"target": "multi", "target_threshold": 0.2}, "bce", timm.loss.BinaryCrossEntropy(0.0, 0.2)),
         ({"target": "regression"}, "smooth_l1", lambda x, t: F.smooth_l1_loss(x, t)),
         ({"target": "regression", "loss": "mse"}, "mse", lambda x, t: F.mse_loss(x, t)),
     ],
@@ -119,6 +127,13 @@ def test_loss_is_the_mean_over_images(options: dict[str, Any], name: str, expect
     found = ours.loss(maps(), sizes(), targets(shares()))
     assert list(found) == [f"loss_{name}"]
     torch.testing.assert_close(found[f"loss_{name}"], expected(logits(ours), shares()))
+
+
+def test_smoothed_binary_labels_of_one_class_are_timms() -> None:
+    labels = torch.arange(B) % 4
+    ours = head(loss="bce", label_smoothing=0.1)
+    (found,) = ours.loss(maps(), sizes(), targets(F.one_hot(labels, 4).float())).values()
+    torch.testing.assert_close(found, timm.loss.BinaryCrossEntropy(0.1)(logits(ours), labels))
 
 
 @pytest.mark.parametrize("target", ["single", "multi", "ordinal", "regression"])
@@ -230,7 +245,8 @@ def test_float32_under_autocast(target: Any) -> None:
         ({"target": "several"}, "target is 'several'; expected 'single' or"),
         ({"pooling": "sum"}, "pooling is 'sum'; expected 'average' or 'max' or 'gem'"),
         ({"target": "regression", "loss": "cross_entropy"}, "loss of target 'regression' is 'cross_entropy'"),
-        ({"loss": "bce"}, "expected 'auto' or 'cross_entropy' or 'focal'"),
+        ({"loss": "mse"}, "expected 'auto' or 'cross_entropy' or 'focal' or 'bce'"),
+        ({"target_threshold": 0.2}, "target_threshold is 0.2, but the loss is 'cross_entropy'"),
         ({"target": "ordinal", "loss": "mse"}, "expected 'auto' or 'coral'"),
         ({"num_classes": 1}, "needs at least 2 classes and has 1"),
         ({"target": "ordinal", "num_classes": 1}, "needs at least 2 classes and has 1"),

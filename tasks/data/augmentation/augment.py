@@ -109,7 +109,15 @@ class Augmentation:
         self._policy = None
         if self.config.policy != "none":
             count, magnitude = self.config.policy_operations, self.config.policy_magnitude
-            self._policy = RandomPolicy(self.config.policy, count, magnitude, self._span, self._fill)
+            self._policy = RandomPolicy(
+                self.config.policy,
+                count,
+                magnitude,
+                self._span,
+                self._fill,
+                magnitude_std=self.config.policy_magnitude_std,
+                probability=self.config.policy_probability,
+            )
         self._appearance: Appearance | None = None  # built in the process that uses it
 
     def __call__(self, item: Annotated, seed: int) -> None:

@@ -19,8 +19,8 @@ OPERATIONS = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "eq
 class RandomPolicy:
     """TrivialAugment Wide (Mueller & Hutter 2021) or RandAugment (Cubuk et al. 2020), as in torchvision.
 
-    The former applies one operation at a random magnitude, the latter several at a given one. Boxes and masks go
-    along with what moves the image.
+    The former applies one operation at a random magnitude, the latter several at a given one, or around it and not
+    always, as timm has it. Boxes and masks go along with what moves the image.
 
     Args:
         policy: which.
@@ -28,19 +28,38 @@ class RandomPolicy:
         magnitude: of RandAugment, 0 .. 30.
         span: black and white.
         fill: of the image outside.
+        magnitude_std: standard deviation of the magnitude of RandAugment, which stays within 0 .. 30.
+        probability: of each operation of RandAugment.
     """
 
-    def __init__(self, policy: Policy, count: int, magnitude: int, span: Span, fill: Fill) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        count: int,
+        magnitude: int,
+        span: Span,
+        fill: Fill,
+        *,
+        magnitude_std: float = 0.0,
+        probability: float = 1.0,
+    ) -> None:
         self.policy, self.count, self.magnitude, self.span, self.fill = policy, count, magnitude, span, fill
+        self.magnitude_std, self.probability = magnitude_std, probability
 
     def __call__(self, item: Annotated, random: np.random.Generator) -> None:
         """Change `item` in place."""
-        for _ in range(self.count if self.policy == "rand_augment" else 1):
-            name = OPERATIONS[random.integers(len(OPERATIONS))]
-            magnitude = self.magnitude if self.policy == "rand_augment" else int(random.integers(BINS + 1))
-            self.apply(item, name, magnitude, random.random() < 0.5)
+        if self.policy == "trivial_augment":
+            name, any_magnitude = OPERATIONS[random.integers(len(OPERATIONS))], int(random.integers(BINS + 1))
+            self.apply(item, name, any_magnitude, random.random() < 0.5)
+            return
+        for _ in range(self.count):
+            name, negative = OPERATIONS[random.integers(len(OPERATIONS))], random.random() < 0.5
+            deviation, chance = random.standard_normal(), random.random()
+            if chance < self.probability:
+                magnitude = min(max(self.magnitude + self.magnitude_std * deviation, 0.0), BINS)
+                self.apply(item, name, magnitude, negative)
 
-    def apply(self, item: Annotated, name: str, magnitude: int, negative: bool) -> None:
+    def apply(self, item: Annotated, name: str, magnitude: float, negative: bool) -> None:
         """One operation.
 
         Args:

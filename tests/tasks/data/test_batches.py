@@ -162,6 +162,38 @@ def test_no_key_comes_twice() -> None:
     assert {key for own in ranks for part in own for key in part} == set(keys[12:])
 
 
+@pytest.mark.parametrize(("images", "size"), [(60, 12), (61, 12), (50, 7), (5, 8)])
+def test_repeated_augmentation(images: int, size: int) -> None:
+    """Three copies of a third of the images, in one batch but where a batch ends; other images the next epoch."""
+    plan = BatchPlan(image_sizes(images, 0), size, seed=1, training=True, repeats=3)
+    keys = [[key for part in plan.parts(epoch) for key in part] for epoch in range(30)]
+    assert {len(own) for own in keys} == {images // min(size, images) * min(size, images)}
+    assert all(len(set(own)) == len(own) for own in keys), "each copy has draws of its own"
+    for own in keys:
+        drawn = np.unique([key.index for key in own])
+        assert len(drawn) <= -(-images // 3)
+        assert max(key.repeat for key in own) <= 2
+    assert len({key.index for own in keys for key in own}) == images
+    for batch in plan.batches(0):
+        assert len(np.unique(batch)) <= len(batch) // 3 + 2
+    if not images % 2:
+        shared = BatchPlan(image_sizes(images, 0), 2 * size, seed=1, training=True, repeats=3, world_size=2)
+        alone = BatchPlan(image_sizes(images, 0), 2 * size, seed=1, training=True, repeats=3)
+        together = {key for rank in (0, 1) for part in shared.parts(0, rank) for key in part}
+        assert together == {key for part in alone.parts(0) for key in part}
+
+
+def test_repeats_of_a_weighted_draw() -> None:
+    values = np.ones(60)
+    values[7] = 20
+    plan = weighted(values, 12, repeats=3)
+    keys = [key for part in plan.parts(0) for key in part]
+    assert len(set(keys)) == 60
+    drawn = np.bincount([key.index for key in keys], minlength=60)
+    assert set((drawn % 3).tolist()) == {0}
+    assert drawn[7] > 3
+
+
 def test_weighted_batches_hold_one_shape() -> None:
     sizes = image_sizes(50, 20)
     plan = BatchPlan(sizes, 6, training=True, weights=np.random.default_rng(0).uniform(0, 1, 70))

@@ -162,3 +162,26 @@ def test_operations_are_drawn_evenly() -> None:
     fixed.apply = lambda item, name, magnitude, negative: calls.append(magnitude)  # type: ignore[method-assign]
     fixed(item(), np.random.default_rng(0))
     assert calls == [9, 9, 9]
+
+
+def test_rand_augment_around_a_magnitude_and_not_always() -> None:
+    """As timm has it: rand-m7-mstd0.5, where each operation has a chance of one half."""
+    calls: list[float] = []
+    varied = RandomPolicy("rand_augment", 2, 21, BYTES, FILL, magnitude_std=1.5, probability=0.5)
+    varied.apply = lambda item, name, magnitude, negative: calls.append(magnitude)  # type: ignore[method-assign]
+    for seed in range(2000):
+        varied(item(), np.random.default_rng(seed))
+    assert 1900 < len(calls) < 2100
+    assert abs(np.mean(calls) - 21) < 0.15
+    assert abs(np.std(calls) - 1.5) < 0.1
+    calls.clear()
+    strongest = RandomPolicy("rand_augment", 2, 29, BYTES, FILL, magnitude_std=50.0)
+    strongest.apply = varied.apply  # type: ignore[method-assign]
+    for seed in range(100):
+        strongest(item(), np.random.default_rng(seed))
+    assert (min(calls), max(calls)) == (0, BINS)
+    changed = item()
+    for name in OPERATIONS:
+        varied_for_real = RandomPolicy("rand_augment", 1, 21, BYTES, FILL)
+        varied_for_real.apply(changed, name, 20.7, True)  # a magnitude need not be whole
+    assert changed.image.dtype == np.uint8
