@@ -1,143 +1,70 @@
-"""ResNet-18 to -152 (He et al., Deep Residual Learning, arXiv:1512.03385, table 1), parameters named as torchvision's.
+"""ResNets (He et al., Deep Residual Learning, arXiv:1512.03385) and what grew out of them on the same blocks.
 
-The bottleneck is "v1.5": the stride lies in its 3x3 convolution instead of the first 1x1.
+Parameters are named as torchvision's, or timm's where torchvision has no such network: their files load by name.
+
+    resnet18 ... resnet152          table 1; the bottleneck is "v1.5", its stride in the 3x3 convolution
+    resnet50_v1 ...                 the stride in the first 1x1 convolution, as in the paper
+    resnet50_v1c ...                three 3x3 convolutions as stem (Bag of Tricks, arXiv:1812.01187, ResNet-C)
+    resnet18_v1d ...                and shortcuts that average before they drop pixels (ResNet-D)
+    resnext50_32x4d ...             grouped convolutions (Xie et al., arXiv:1611.05431)
+    wide_resnet50_2 ...             3x3 convolutions twice as wide (Zagoruyko and Komodakis, arXiv:1605.07146)
+    seresnet18 ...                  attention over channels (Hu et al., arXiv:1709.01507)
+    plain18, plain34                the same layers without shortcuts
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from backbones.contract import Backbone, FeatureSpec, register_backbone
+from backbones.blur_pool import BlurPool
+from backbones.contract import FeatureSpec, register_backbone
+from backbones.convolution import Conv, Init
 from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm
-
-NormFactory = Callable[[int], nn.Module]
-
-
-class Conv(nn.Conv2d):
-    """A convolution without bias that starts as He et al., arXiv:1502.01852, section 2.2: normal, by fan-out."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
-
-    def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+from backbones.residual import BasicBlock, BlockDesign, BlockPlace, Bottleneck, NormFactory, zero_last_norms
+from backbones.staged import StagedBackbone
+from backbones.stochastic_depth import drop_rates
 
 
-class Shortcut(nn.Sequential):
-    """1x1 convolution and norm that fit a block's input to its output."""
+class DeepStem(nn.Sequential):
+    """Three 3x3 convolutions in place of one 7x7, the first of stride 2; the last one's norm is the network's `bn1`."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: NormFactory) -> None:
-        super().__init__(Conv(in_channels, out_channels, 1, stride), norm(out_channels))
+    def __init__(self, in_channels: int, norm: NormFactory) -> None:
+        layers = (Conv(in_channels, 32, 3, 2, 1), norm(32), nn.ReLU(), Conv(32, 32, 3, 1, 1), norm(32), nn.ReLU())
+        super().__init__(*layers, Conv(32, 64, 3, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return conv_norm(cast(Conv, self[0]), self[1], x)
-
-
-class ResidualBlock(nn.Module, ABC):
-    """A branch of convolutions added to its own input (section 3.2)."""
-
-    expansion: ClassVar[int]
-    """Output channels over `width`."""
-    last_norm: ClassVar[str]
-    """The branch's last norm, which `zero_init_last` sets to zero."""
-    downsample: Shortcut | None
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.branch(x).add_(shortcut), inplace=True)
-
-    @abstractmethod
-    def branch(self, x: Tensor) -> Tensor:
-        """The residual function, a tensor of its own: `forward` adds to it in place."""
-
-    def _shortcut(self, in_channels: int, width: int, stride: int, norm: NormFactory) -> Shortcut | None:
-        out_channels = width * self.expansion
-        return (
-            None if stride == 1 and in_channels == out_channels else Shortcut(in_channels, out_channels, stride, norm)
-        )
+    def through(self, x: Tensor, last_norm: nn.Module) -> Tensor:
+        """Images through the stem and its last norm."""
+        x = F.relu(conv_norm(cast(Conv, self[0]), self[1], x), inplace=True)
+        x = F.relu(conv_norm(cast(Conv, self[3]), self[4], x), inplace=True)
+        return conv_norm(cast(Conv, self[6]), last_norm, x)
 
 
-class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions (figure 5, left).
+PROJECTED = BlockDesign()
 
-    Args:
-        in_channels: channels that come in.
-        width: channels of the convolutions.
-        stride: of the first one.
-        entry_dilation: of the first one.
-        dilation: of the second one.
-        norm: makes the norm for a number of channels.
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What tells one ResNet from another.
+
+    Attributes:
+        block: of all stages.
+        depths: number of blocks in each stage.
+        design: of the blocks.
+        deep_stem: three convolutions in place of the first one.
     """
 
-    expansion = 1
-    last_norm = "bn2"
-
-    def __init__(
-        self, in_channels: int, width: int, stride: int, entry_dilation: int, dilation: int, norm: NormFactory
-    ) -> None:
-        super().__init__()
-        self.conv1 = Conv(in_channels, width, 3, stride, entry_dilation, entry_dilation)
-        self.bn1 = norm(width)
-        self.conv2 = Conv(width, width, 3, 1, dilation, dilation)
-        self.bn2 = norm(width)
-        self.downsample = self._shortcut(in_channels, width, stride, norm)
-
-    def branch(self, x: Tensor) -> Tensor:
-        y = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        return conv_norm(self.conv2, self.bn2, y)
+    block: type[BasicBlock] | type[Bottleneck]
+    depths: tuple[int, int, int, int]
+    design: BlockDesign = PROJECTED
+    deep_stem: bool = False
 
 
-class Bottleneck(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions (figure 5, right).
-
-    Args:
-        in_channels: channels that come in.
-        width: channels of the 3x3 convolution; four times as many go out.
-        stride: of the 3x3 convolution.
-        entry_dilation: of the 3x3 convolution, the one that carries the stride.
-        dilation: of 3x3 convolutions behind that one; there is none here.
-        norm: makes the norm for a number of channels.
-    """
-
-    expansion = 4
-    last_norm = "bn3"
-
-    def __init__(
-        self, in_channels: int, width: int, stride: int, entry_dilation: int, dilation: int, norm: NormFactory
-    ) -> None:
-        super().__init__()
-        self.conv1 = Conv(in_channels, width, 1)
-        self.bn1 = norm(width)
-        self.conv2 = Conv(width, width, 3, stride, entry_dilation, entry_dilation)
-        self.bn2 = norm(width)
-        self.conv3 = Conv(width, width * self.expansion, 1)
-        self.bn3 = norm(width * self.expansion)
-        self.downsample = self._shortcut(in_channels, width, stride, norm)
-
-    def branch(self, x: Tensor) -> Tensor:
-        y = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        y = F.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
-        return conv_norm(self.conv3, self.bn3, y)
-
-
-class ResNet(Backbone):
-    """A stem of stride 4 and four stages of residual blocks; a subclass names the block and how many of them.
+class ResNet(StagedBackbone):
+    """A stem of stride 4 and four stages of residual blocks; a subclass names its architecture.
 
     Args:
         in_channels: channels of the images.
@@ -146,16 +73,19 @@ class ResNet(Backbone):
             `layer1`, up to 5.
         output_stride: stride of C5: 32, 16 or 8. Below 32 the last stages trade their stride for dilation
             (Chen et al., DeepLab, arXiv:1606.00915, section 3.1).
+        init: `kaiming` or `xavier`; see `backbones.convolution.initialise`.
         zero_init_last: start each residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1).
+        drop_path: probability of leaving out the last block's branch in training, falling linearly towards the first
+            block's; see `backbones.stochastic_depth.DropPath`.
+        antialias: blur where the stem's pooling and the branches drop pixels; see `backbones.blur_pool.BlurPool`.
         activation_checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again
             there; the same gradients from less memory and a third more arithmetic.
 
     Raises:
-        UserError: an option is out of its range.
+        UserError: an option is out of its range, or has no meaning without shortcuts.
     """
 
-    block: ClassVar[type[BasicBlock] | type[Bottleneck]]
-    depths: ClassVar[tuple[int, int, int, int]]
+    architecture: ClassVar[Architecture]
 
     def __init__(
         self,
@@ -164,31 +94,33 @@ class ResNet(Backbone):
         norm: Norm = "bn",
         frozen_stages: int = 0,
         output_stride: int = 32,
+        init: Init = "kaiming",
         zero_init_last: bool = False,
+        drop_path: float = 0.0,
+        antialias: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        if in_channels < 1:
-            raise UserError(f"{name}: in_channels is {in_channels}; images have at least 1 channel")
-        if frozen_stages not in range(6):
-            raise UserError(f"{name}: frozen_stages is {frozen_stages}; give 0 (none) to 5 (all)")
+        super().__init__(in_channels, frozen_stages, activation_checkpointing)
+        name, architecture = type(self).__name__, self.architecture
         if output_stride not in (8, 16, 32):
             raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
         if zero_init_last and norm == "frozen_bn":
             raise UserError(
                 f"{name}: zero_init_last needs a norm that trains; frozen_bn would keep the branches at zero"
             )
-        self.in_channels = in_channels
-        self.frozen_stages = frozen_stages
-        self.activation_checkpointing = activation_checkpointing
+        if architecture.design.shortcut == "none" and (zero_init_last or drop_path):
+            option = "zero_init_last" if zero_init_last else "drop_path"
+            raise UserError(f"{name}: {option} would leave nothing of a block that has no shortcut; leave it out")
+        design = replace(architecture.design, antialias=antialias)
 
         norm_factory = partial(make_norm, norm)
-        self.conv1 = Conv(in_channels, 64, 7, 2, 3)
+        self.conv1 = DeepStem(in_channels, norm_factory) if architecture.deep_stem else Conv(in_channels, 64, 7, 2, 3)
         self.bn1 = norm_factory(64)
+        self.pool_blur = BlurPool(64) if antialias else None
         self.features = {"c1": FeatureSpec(64, 2)}
         channels, total_stride, dilation = 64, 4, 1
-        for index, depth in enumerate(self.depths):
+        rates = iter(drop_rates(drop_path, sum(architecture.depths), name))
+        for index, depth in enumerate(architecture.depths):
             width = 64 * 2**index
             stride, entry_dilation = (1 if index == 0 else 2), dilation
             if total_stride * stride > output_stride:
@@ -196,94 +128,70 @@ class ResNet(Backbone):
             total_stride *= stride
             blocks = []
             for _ in range(depth):
-                blocks.append(self.block(channels, width, stride, entry_dilation, dilation, norm_factory))
-                channels, stride, entry_dilation = width * self.block.expansion, 1, dilation
+                place = BlockPlace(channels, width, stride, entry_dilation, dilation, next(rates))
+                blocks.append(architecture.block(design, place, norm_factory))
+                channels, stride, entry_dilation = width * architecture.block.expansion, 1, dilation
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
             self.features[f"c{index + 2}"] = FeatureSpec(channels, total_stride)
 
         if zero_init_last:
-            for module in self.modules():
-                if isinstance(module, ResidualBlock):
-                    nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))
-        for module in self._frozen():
-            module.requires_grad_(False)
-        self.train()
+            zero_last_norms(self)
+        self._complete(init)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, in_channels, H, W) float -> c1 (the stem behind its ReLU, stride 2) and c2 to c5, as in `features`."""
-        x = F.relu(conv_norm(self.conv1, self.bn1, images), inplace=True)
+        if isinstance(self.conv1, DeepStem):
+            x = self.conv1.through(images, self.bn1)
+        else:
+            x = conv_norm(self.conv1, self.bn1, images)
+        x = F.relu(x, inplace=True)
         levels = {"c1": x}
-        x = F.max_pool2d(x, 3, 2, 1)
+        x = F.max_pool2d(x, 3, 2, 1) if self.pool_blur is None else self.pool_blur(F.max_pool2d(x, 3, 1, 1))
         for index, stage in enumerate(self._stages()):
-            for block in stage:
-                x = self._recomputed(block, x) if self.activation_checkpointing else block(x)
-            levels[f"c{index + 2}"] = x
+            x = levels[f"c{index + 2}"] = self._through(stage, x)
         return levels
 
-    def train(self, mode: bool = True) -> "ResNet":
-        """As `nn.Module.train`, but the frozen stages stay in eval mode."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
-
-    def stage_of(self, parameter: str) -> int:
-        return int(parameter[5]) if parameter.startswith("layer") else 0
+    def parts(self) -> list[list[nn.Module]]:
+        stages: list[list[nn.Module]] = [[stage] for stage in self._stages()]
+        return [[self.conv1, self.bn1], *stages]
 
     def _stages(self) -> list[nn.Sequential]:
         return [cast(nn.Sequential, self.get_submodule(f"layer{index}")) for index in range(1, 5)]
 
-    def _frozen(self) -> list[nn.Module]:
-        stem: list[nn.Module] = [self.conv1, self.bn1]
-        return [*stem, *self._stages()[: self.frozen_stages - 1]] if self.frozen_stages else []
 
-    def _recomputed(self, block: nn.Module, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return cast(Tensor, block(x))
-        if torch.compiler.is_compiling():  # takes no contexts, and updates buffers in the forward pass alone by itself
-            return cast(Tensor, checkpoint(block, x, use_reentrant=False))
-        return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)))
-
-
-def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a block's forward pass and of its recomputation."""
-    return nullcontext(), _statistics_untouched(block)
-
-
-@contextmanager
-def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting the same batch a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
-
-
-@register_backbone("resnet18")
-class ResNet18(ResNet):
-    block, depths = BasicBlock, (2, 2, 2, 2)
-
-
-@register_backbone("resnet34")
-class ResNet34(ResNet):
-    block, depths = BasicBlock, (3, 4, 6, 3)
-
-
-@register_backbone("resnet50")
-class ResNet50(ResNet):
-    block, depths = Bottleneck, (3, 4, 6, 3)
-
-
-@register_backbone("resnet101")
-class ResNet101(ResNet):
-    block, depths = Bottleneck, (3, 4, 23, 3)
-
-
-@register_backbone("resnet152")
-class ResNet152(ResNet):
-    block, depths = Bottleneck, (3, 8, 36, 3)
+D18, D34, D101, D152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
+D50 = D34
+STRIDE_FIRST, AVERAGED = BlockDesign(stride_first=True), BlockDesign(shortcut="average")
+ATTENTIVE, PLAIN = BlockDesign(squeeze_excite=True), BlockDesign(shortcut="none")
+ARCHITECTURES = {
+    "resnet18": Architecture(BasicBlock, D18),
+    "resnet34": Architecture(BasicBlock, D34),
+    "resnet50": Architecture(Bottleneck, D50),
+    "resnet101": Architecture(Bottleneck, D101),
+    "resnet152": Architecture(Bottleneck, D152),
+    "resnet50_v1": Architecture(Bottleneck, D50, STRIDE_FIRST),
+    "resnet101_v1": Architecture(Bottleneck, D101, STRIDE_FIRST),
+    "resnet152_v1": Architecture(Bottleneck, D152, STRIDE_FIRST),
+    "resnet50_v1c": Architecture(Bottleneck, D50, deep_stem=True),
+    "resnet101_v1c": Architecture(Bottleneck, D101, deep_stem=True),
+    "resnet152_v1c": Architecture(Bottleneck, D152, deep_stem=True),
+    "resnet18_v1d": Architecture(BasicBlock, D18, AVERAGED, deep_stem=True),
+    "resnet34_v1d": Architecture(BasicBlock, D34, AVERAGED, deep_stem=True),
+    "resnet50_v1d": Architecture(Bottleneck, D50, AVERAGED, deep_stem=True),
+    "resnet101_v1d": Architecture(Bottleneck, D101, AVERAGED, deep_stem=True),
+    "resnet152_v1d": Architecture(Bottleneck, D152, AVERAGED, deep_stem=True),
+    "resnext50_32x4d": Architecture(Bottleneck, D50, BlockDesign(groups=32, width_per_group=4)),
+    "resnext101_32x8d": Architecture(Bottleneck, D101, BlockDesign(groups=32, width_per_group=8)),
+    "resnext101_64x4d": Architecture(Bottleneck, D101, BlockDesign(groups=64, width_per_group=4)),
+    "wide_resnet50_2": Architecture(Bottleneck, D50, BlockDesign(width_per_group=128)),
+    "wide_resnet101_2": Architecture(Bottleneck, D101, BlockDesign(width_per_group=128)),
+    "seresnet18": Architecture(BasicBlock, D18, ATTENTIVE),
+    "seresnet34": Architecture(BasicBlock, D34, ATTENTIVE),
+    "seresnet50": Architecture(Bottleneck, D50, ATTENTIVE),
+    "seresnet101": Architecture(Bottleneck, D101, ATTENTIVE),
+    "seresnet152": Architecture(Bottleneck, D152, ATTENTIVE),
+    "plain18": Architecture(BasicBlock, D18, PLAIN),
+    "plain34": Architecture(BasicBlock, D34, PLAIN),
+}
+for _name, _architecture in ARCHITECTURES.items():
+    register_backbone(_name)(type(_name, (ResNet,), {"__module__": __name__, "architecture": _architecture}))

@@ -1,0 +1,103 @@
+"""What networks of a stem and stages of blocks share: parts that do not train, and recomputed activations."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones.contract import Backbone
+from backbones.convolution import Init, initialise
+from backbones.errors import UserError
+
+
+class StagedBackbone(Backbone):
+    """A stem, then stages of blocks. A subclass builds them, then calls `_complete`.
+
+    Args:
+        in_channels: channels of the images.
+        frozen_stages: how many parts do not train, their norms kept in eval mode: 1 is the stem, 2 the stem and the
+            first stage, and so on.
+        activation_checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again
+            there; the same gradients from less memory and a third more arithmetic.
+
+    Raises:
+        UserError: an option is out of its range.
+    """
+
+    def __init__(self, in_channels: int, frozen_stages: int, activation_checkpointing: bool) -> None:
+        super().__init__()
+        if in_channels < 1:
+            raise UserError(f"{type(self).__name__}: in_channels is {in_channels}; images have at least 1 channel")
+        self.in_channels = in_channels
+        self.frozen_stages = frozen_stages
+        self.activation_checkpointing = activation_checkpointing
+
+    @abstractmethod
+    def parts(self) -> list[list[nn.Module]]:
+        """The modules of the stem, then those of each stage: all that have parameters, each in one part."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but the frozen parts stay in eval mode."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def stage_of(self, parameter: str) -> int:
+        names = {module: name for name, module in self.named_modules()}
+        for depth, part in enumerate(self.parts()):
+            if any(parameter.startswith(f"{names[module]}.") for module in part):
+                return depth
+        raise KeyError(parameter)
+
+    def _complete(self, init: Init) -> None:
+        """Once all is built: initialise, freeze, and enter training mode."""
+        count = len(self.parts())
+        if self.frozen_stages not in range(count + 1):
+            raise UserError(
+                f"{type(self).__name__}: frozen_stages is {self.frozen_stages}; give 0 (none) to {count} (all)"
+            )
+        initialise(self, init)
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train()
+
+    def _frozen(self) -> list[nn.Module]:
+        return [module for part in self.parts()[: self.frozen_stages] for module in part]
+
+    def _through(self, blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+        """`x` through blocks of one tensor each, kept or recomputed."""
+        for block in blocks:
+            x = self._recomputed(block, x) if self.activation_checkpointing else block(x)
+        return x
+
+    def _recomputed(self, block: nn.Module, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return cast(Tensor, block(x))
+        if torch.compiler.is_compiling():  # takes no contexts, and updates buffers in the forward pass alone by itself
+            return cast(Tensor, checkpoint(block, x, use_reentrant=False))
+        return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)))
+
+
+def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a block's forward pass and of its recomputation."""
+    return nullcontext(), _statistics_untouched(block)
+
+
+@contextmanager
+def _statistics_untouched(block: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting the same batch a second time."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter

@@ -1,0 +1,15 @@
+"""Every registered backbone keeps the contract, by the test that is shipped for everybody's."""
+
+import pytest
+
+from backbones import backbones
+from backbones.testing import check_backbone
+
+# One of each kind in the quick run; the others share their code and differ in depth, width or design.
+QUICK = ("resnet18", "resnet50_v1d", "seresnet18", "plain18")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in backbones.names()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_registered_backbone_keeps_the_contract(name: str) -> None:
+    check_backbone(backbones.factory(name), graphs=name == "resnet18")
