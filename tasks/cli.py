@@ -254,9 +254,10 @@ def _require_one_unit(schedule: ScheduleConfig, base: ScheduleConfig, argv: Sequ
         )
     counted, counts = ("steps" if own.steps else "epochs" for own in (base, schedule))
     if counted != counts and schedule.policy == "milestones" and not given(argv, "schedule.milestones"):
+        milestones = " ".join(f"{milestone:g}" for milestone in schedule.milestones)
         raise UserError(
-            f"--schedule.steps is {schedule.steps}, but schedule.milestones are {counted}, {schedule.milestones}, and "
-            f"would now be {counts}; give --schedule.milestones in {counts} as well"
+            f"--schedule.steps is {schedule.steps}, but schedule.milestones are {milestones} {counted} and would now be "
+            f"{counts}; give --schedule.milestones in {counts} as well"
         )
 
 

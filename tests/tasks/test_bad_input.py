@@ -39,6 +39,14 @@ ARGUMENTS: dict[str, tuple[list[str], list[str]]] = {
     "no batch": (["--data.batch_size", "0"], ["data.batch_size", "0"]),
     "no epochs": (["--schedule.epochs", "0"], ["schedule.epochs", "0"]),
     "probability": (["--data.augment.horizontal_flip", "1.5"], ["data.augment.horizontal_flip", "1.5"]),
+    "milestones in epochs": (
+        ["--schedule.steps", "9"],
+        ["schedule.milestones are 8 11 epochs", "now be steps"],
+    ),
+    "epochs of a run in steps": (
+        ["--schedule.steps", "9", "--schedule.milestones", "3", "--schedule.epochs", "2"],
+        ["--schedule.epochs is 2, but schedule.steps is 9"],
+    ),
     "fraction": (["--data.val_fraction", "1"], ["data.val_fraction", "1"]),
     "empty tuple": (["--data.short_side"], ["data.short_side", "()"]),
     "no aspect ratio": (["--heads.boxes.aspect_ratios"], ["heads.boxes.aspect_ratios", "()"]),

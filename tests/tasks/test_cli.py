@@ -3,9 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from tasks.cli import _leave_out_foreign_options
+from backbones import UserError
+from tasks.cli import _leave_out_foreign_options, _require_one_unit
 from tasks.command_line import take_free_options
-from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig
+from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, PluginHeadConfig, ScheduleConfig
 from tasks.experiment_file import explain
 
 
@@ -31,6 +32,35 @@ def test_another_backbone_takes_its_own_weights(
     assert config.backbone.weights == expected
     assert config.backbone.norm == "frozen_bn"
     assert f"weights={weights}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "argv", "told"),
+    [
+        ({}, {"steps": 9}, ["--schedule.steps=9"], "are 8 11 epochs and would now be steps"),
+        (
+            {"steps": 9},
+            {"steps": None},
+            ["--schedule.steps", "None"],
+            "are 8 11 steps and would now be epochs",
+        ),
+        ({"steps": 9}, {"steps": 9, "epochs": 3}, ["--schedule.epochs", "3"], "give --schedule.steps N"),
+        ({"steps": 9}, {"steps": 12}, ["--schedule.steps", "12"], None),
+        ({}, {"steps": 9, "policy": "cosine"}, ["--schedule.steps", "9"], None),
+        ({}, {"steps": 9, "milestones": (4,)}, ["--schedule.steps", "9", "--schedule.milestones", "4"], None),
+        ({}, {"epochs": 3}, ["--schedule.epochs", "3"], None),
+    ],
+)
+def test_a_schedule_counts_in_one_unit(
+    before: dict[str, object], after: dict[str, object], argv: list[str], told: str | None
+) -> None:
+    base, now = ScheduleConfig.model_validate(before), ScheduleConfig.model_validate(after)
+    if told is None:
+        _require_one_unit(now, base, argv)
+        return
+    with pytest.raises(UserError) as caught:
+        _require_one_unit(now, base, argv)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(

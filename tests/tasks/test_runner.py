@@ -95,6 +95,29 @@ def test_save_every_steps(command, tiny_config: Path, tmp_path: Path) -> None:
     assert steps(run) == [2, 4, 5]
 
 
+def test_a_run_counted_in_steps(command, tiny_labels: Experiment, written, tmp_path: Path) -> None:
+    """It ends within its second epoch; resumed with more steps, it ends as one that was as long from the beginning."""
+    tiny_labels.schedule.steps, tiny_labels.schedule.milestones = 7, (3, 6)
+    tiny_labels.schedule.warmup_steps, tiny_labels.schedule.warmup_factor = 2, 0.1
+    config, run, whole = written(tiny_labels), tmp_path / "run", tmp_path / "whole"
+    said = command("train", config, "--out", run)
+    assert said.code == 0, said.error
+    assert "7 steps; everything" in said.out
+    assert [words for words in ("step 5/7: labels/", "step 7/7: labels/") if words not in said.out] == []
+    assert [(line["step"], line["epoch"]) for line in lines(run) if "metrics" in line] == [(5, 1), (7, 2)]
+    rates = [line["lr"] for line in lines(run) if "losses" in line]
+    assert rates == pytest.approx([3e-4 * factor for factor in (0.1, 0.1, 1, 0.1, 0.1, 0.1, 0.01)], rel=1e-9)
+    assert command("train", "--resume", run).code == 0
+    assert evaluations(run) == [5, 7], "there was nothing left to do"
+    assert command("train", "--resume", run, "--schedule.steps", "9").code == 0
+    assert command("train", config, "--out", whole, "--schedule.steps", "9").code == 0
+    assert (evaluations(run), evaluations(whole)) == ([5, 7, 9], [5, 9])
+    for part in ("model", "optimizer"):
+        found, expected = (load_checkpoint(path, prefer_best=False).tensors(part) for path in (run, whole))
+        assert found.keys() == expected.keys()
+        assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
 @pytest.mark.slow
 def test_accumulated_passes_equal_one(command, tiny: Experiment, tmp_path: Path) -> None:
     """With as many samples drawn in every image the mean over passes is the mean over all."""
