@@ -2,7 +2,7 @@
 
 A pickle is a program: it names functions and has them called. The few names that pickled numpy arrays need are answered
 here by stand-ins that only collect and check; every other name is refused. CIFAR's batches and Detectron2's weights are
-such files.
+such files. `backbones.tensors_only` adds the names that torch's files need.
 """
 
 import pickle
@@ -30,8 +30,8 @@ def load_arrays(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return _finish(_Unpickler(file, encoding="latin1").load(), {})
-    except _Refused as refused:
+            return _finish(ArrayUnpickler(file, encoding="latin1").load(), {})
+    except Refused as refused:
         raise UserError(
             f"{path}: holds {refused}; expected only arrays, dicts, lists, texts and numbers: anything else in a "
             "pickle could run code"
@@ -45,7 +45,7 @@ def load_arrays(path: Path) -> Any:
         ) from None
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Something that does not belong into a file of arrays."""
 
 
@@ -54,13 +54,13 @@ class _Dtype:
 
     def __init__(self, text: str, align: object = False, copy: object = False) -> None:
         if not isinstance(text, str) or not DTYPE.fullmatch(text):
-            raise _Refused(f"an array of the type {text!r}")
+            raise Refused(f"an array of the type {text!r}")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order, *parts = state[1:5]
         if any(part is not None for part in parts) or order not in ("<", ">", "|", "="):
-            raise _Refused("an array of a type with fields")
+            raise Refused("an array of a type with fields")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -77,12 +77,12 @@ class _Array:
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
-        raise _Refused("an array without a type or shape")
+        raise Refused("an array without a type or shape")
     content = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(content, bytes | bytearray):
-        raise _Refused("an array of Python objects")
+        raise Refused("an array of Python objects")
     if any(type(side) is not int or side < 0 for side in shape) or len(content) != prod(shape) * dtype.dtype.itemsize:
-        raise _Refused(f"an array of the shape {shape} in {len(content)} bytes")
+        raise Refused(f"an array of the shape {shape} in {len(content)} bytes")
     flat = np.frombuffer(content, dtype.dtype) if content else np.zeros(0, dtype.dtype)
     return flat.reshape(shape, order="F" if order == "F" else "C").copy(order="K")
 
@@ -103,13 +103,13 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8"):
-        raise _Refused(f"bytes encoded as {encoding!r}")
+        raise Refused(f"bytes encoded as {encoding!r}")
     return text.encode(encoding)
 
 
 def _no_bytes(*arguments: object) -> bytes:
     if arguments:
-        raise _Refused("a call of bytes()")
+        raise Refused("a call of bytes()")
     return b""
 
 
@@ -117,10 +117,41 @@ class _NdArray:
     """Stands for the class `numpy.ndarray`, which is named and never called."""
 
     def __init__(self, *_: object) -> None:
-        raise _Refused("a call of numpy.ndarray")
+        raise Refused("a call of numpy.ndarray")
 
 
-class _Unpickler(pickle.Unpickler):
+class Answer:
+    """What a name in a pickle is answered with: it can be called, and nothing of it can be changed.
+
+    Args:
+        function: takes the arguments.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, _: object) -> None:
+        raise Refused("a change of what it names")
+
+
+class Table(dict[Any, Any]):
+    """Stands for `collections.OrderedDict`, of which entries are kept and attributes are not."""
+
+    __slots__ = ()
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# Written in Python: the one in C sets aside memory for as many objects as a file of ten bytes claims to have.
+class ArrayUnpickler(pickle._Unpickler):
+    """Answers the names of pickled numpy arrays and refuses all others."""
+
     STAND_INS: ClassVar[dict[str, Callable[..., Any]]] = {
         "numpy.dtype": _Dtype,
         "numpy.ndarray": _NdArray,
@@ -133,17 +164,20 @@ class _Unpickler(pickle.Unpickler):
         "_codecs.encode": _encode,
         "__builtin__.bytes": _no_bytes,
         "builtins.bytes": _no_bytes,
-        "collections.OrderedDict": dict,
+        "collections.OrderedDict": Table,
     }
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return self.STAND_INS[f"{module}.{name}"]
+            return Answer(self.STAND_INS[f"{module}.{name}"])
         except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+            raise Refused(f"{module}.{name}") from None
+
+    def get_extension(self, code: int) -> Any:
+        raise Refused(f"the registered extension {code}")
 
     def persistent_load(self, _: object) -> Any:
-        raise _Refused("a reference to something outside the file")
+        raise Refused("a reference to something outside the file")
 
 
 def _finish(value: Any, done: dict[int, Any]) -> Any:
@@ -158,12 +192,14 @@ def _finish(value: Any, done: dict[int, Any]) -> Any:
         built: list[Any] = []
         done[id(value)] = built
         built += [_finish(entry, done) for entry in value]
-    elif type(value) is dict:
+    elif type(value) in (dict, Table):
         table: dict[Any, Any] = {}
         done[id(value)] = table
         table |= {_finish(key, done): _finish(entry, done) for key, entry in value.items()}
     elif type(value) is tuple:
         done[id(value)] = tuple(_finish(entry, done) for entry in value)
+    elif isinstance(value, Answer):
+        raise Refused("a function or class")
     else:
-        raise _Refused(f"something of the type {type(value).__name__}")
+        raise Refused(f"something of the type {type(value).__name__}")
     return done[id(value)]

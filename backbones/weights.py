@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.contract import Backbone
 from backbones.errors import UserError
+from backbones.layouts import Origin, translate
+from backbones.weights_file import read_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class LoadReport:
         missing: entries of the network that the file lacks; they keep the values they had.
         misshaped: entries in both, of different shape; they keep the values they had.
         unexpected: entries of the file that the network has no place for, e.g. `fc.weight`.
+        origin: what is known about how the weights were trained.
+        warnings: what the network should have otherwise, for the weights to do what they did where they come from.
     """
 
     source: str
@@ -31,10 +35,14 @@ class LoadReport:
     missing: tuple[str, ...]
     misshaped: tuple[str, ...]
     unexpected: tuple[str, ...]
+    origin: Origin
+    warnings: tuple[str, ...]
 
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing) + len(self.misshaped)
-        parts = [f"{self.source}: loaded {len(self.loaded)} of {total} entries"]
+        library = f" of {self.origin.library}'s network" if self.origin.library else ""
+        turned = ", blue and red exchanged" if self.origin.bgr else ""
+        parts = [f"{self.source}: loaded {len(self.loaded)} of {total} entries{library}{turned}"]
         for label in ("reshaped", "missing", "misshaped", "unexpected"):
             names: tuple[str, ...] = getattr(self, label)
             if names:
@@ -47,21 +55,24 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
 
     A first convolution for 3 channels is adapted to other images: for one channel its kernels are summed over the
     colours, so that a grey image gives what it would give as RGB; for N channels they are repeated in turn and
-    scaled by 3 / N. BatchNorm files fit `frozen_bn` and `sync_bn`; a `gn` network takes their scale and shift, and
-    their statistics are reported as unexpected.
+    scaled by 3 / N. One that was trained on blue, green, red is turned round. BatchNorm files fit `frozen_bn` and
+    `sync_bn`; a `gn` network takes their scale and shift, and their statistics are reported as unexpected.
 
     Args:
         backbone: the network to fill.
-        source: a `.safetensors`, `.pth` or `.pt` file; or `torchvision/NAME[.WEIGHTS]`, e.g.
-            `torchvision/resnet50.IMAGENET1K_V2`, or `timm/NAME[.TAG]`, which are downloaded once into the cache
-            (`backbones.download.cache_folder`); without WEIGHTS or TAG, the library's default.
+        source: a `.safetensors`, `.pth`, `.pt` or `.pkl` file, of a backbone alone or of a model around it, by
+            the names of torchvision, timm, segmentation-models-pytorch, Detectron2 or OpenMMLab; or
+            `torchvision/NAME[.WEIGHTS]`, e.g. `torchvision/resnet50.IMAGENET1K_V2`, or `timm/NAME[.TAG]`, which are
+            downloaded once into the cache (`backbones.download.cache_folder`); without WEIGHTS or TAG, the library's
+            default.
 
     Raises:
         UserError: no such file or name, no connection, a damaged file or one that needs unpickling, or less than half
             of the network's entries fit.
     """
-    given = read_weights(_locate(source))
     own = {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(".num_batches_tracked")}
+    translated = translate(read_weights(_locate(source)), own)
+    given = translated.tensors
     fitting: dict[str, Tensor] = {}
     reshaped, misshaped = [], []
     for name, target in own.items():
@@ -85,7 +96,31 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
             "give the weights of this architecture"
         )
     backbone.load_state_dict(fitting, strict=False)
-    return LoadReport(str(source), tuple(fitting), tuple(reshaped), tuple(missing), tuple(misshaped), tuple(unexpected))
+    return LoadReport(
+        str(source),
+        tuple(fitting),
+        tuple(reshaped),
+        tuple(missing),
+        tuple(misshaped),
+        tuple(unexpected),
+        translated.origin,
+        tuple(stride_warnings(backbone, translated.origin)),
+    )
+
+
+def stride_warnings(backbone: Backbone, origin: Origin) -> list[str]:
+    """A line where the weights' bottlenecks and those of `backbone` stride in different convolutions."""
+    modules = dict(backbone.named_modules())
+    first, last = modules.get("layer2.0.conv1"), modules.get("layer2.0.conv3")
+    if origin.stride_in_1x1 is None or not isinstance(first, nn.Conv2d) or last is None:
+        return []
+    if (first.stride != (1, 1)) == origin.stride_in_1x1:
+        return []
+    where, such = ("first 1x1", "resnet50_v1") if origin.stride_in_1x1 else ("3x3", "resnet50")
+    return [
+        f"the weights are of bottlenecks that stride in their {where} convolution, those of {type(backbone).__name__} "
+        f"do not; the shapes fit, the features do not: set --backbone.name to such a network, like {such}"
+    ]
 
 
 def _adapt_channels(weight: Tensor, target: Tensor, in_channels: int) -> Tensor | None:
@@ -157,42 +192,3 @@ def _timm_file(name: str) -> Path:
 def _unknown(source: str, kind: str, value: str, known: list[str]) -> UserError:
     near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or known[:8]
     return UserError(f"weights {source}: no {kind} {value!r}; did you mean {', '.join(near)}?")
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pth` or `.pt` file by name, on the CPU, in the types they are stored in.
-
-    Raises:
-        UserError: the file is missing, damaged, of another kind, or needs unpickling of more than tensors.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: object = load_file(path)
-        elif path.suffix in (".pth", ".pt"):
-            # weights_only: unpickling anything else could run whatever code its author put there.
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise UserError(f"{path}: weights are read from .safetensors, .pth or .pt files; this is {path.suffix!r}")
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
-            raise UserError(
-                f"{path}: refused, for it holds more than tensors and reading that could run code hidden in it; "
-                "save its state_dict() alone, best as .safetensors, and give that"
-            ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: cannot be read as weights ({reason}); fetch or copy the file again") from error
-    # Training scripts tend to save the state dict beside epoch, optimizer and so on.
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    entries = content.items() if isinstance(content, dict) else ()
-    tensors = {name: value for name, value in entries if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"{path}: holds no tensors by name; save a state_dict() and give that")
-    return tensors

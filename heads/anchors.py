@@ -35,21 +35,25 @@ class AnchorGenerator(nn.Module):
     """Makes the anchors for given grids.
 
     Sides are rounded so that corners fall on whole pixels, and cells lie `padded size // grid size` pixels apart, as in
-    torchvision, whose trained weights expect both. (The latter moves P6, when P5 has an odd number of cells.)
+    torchvision, whose trained weights expect both. (The latter moves P6, when P5 has an odd number of cells.) With
+    `strides` neither is done, as in Detectron2 and MMDetection.
 
     Args:
         sizes: square root of the anchors' area in pixels, one a level.
         ratios: height / width.
+        strides: pixels between the cells of each level; sides are as long as size and ratio say then. None: as above.
     """
 
     base: Tensor
 
-    def __init__(self, sizes: Sequence[float], ratios: Sequence[float]) -> None:
+    def __init__(self, sizes: Sequence[float], ratios: Sequence[float], strides: Sequence[int] | None = None) -> None:
         super().__init__()
+        self.strides = strides
         heights = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
         shape = torch.stack((-1 / heights, -heights, 1 / heights, heights), dim=1)
         area = torch.tensor(list(sizes), dtype=torch.float32)
-        self.register_buffer("base", (shape * area[:, None, None] / 2).round(), persistent=False)
+        base = shape * area[:, None, None] / 2
+        self.register_buffer("base", base.round() if strides is None else base, persistent=False)
 
     @property
     def per_cell(self) -> int:
@@ -63,7 +67,10 @@ class AnchorGenerator(nn.Module):
             y = torch.arange(rows, device=base.device)[:, None, None]
             x = torch.arange(columns, device=base.device)[None, :, None]
             ratio = torch.arange(self.per_cell, device=base.device)
-            step_y, step_x = padded[0] // rows, padded[1] // columns
+            if self.strides is None:
+                step_y, step_x = padded[0] // rows, padded[1] // columns
+            else:
+                step_y = step_x = self.strides[level]
             at_x = (x * step_x).expand(rows, columns, 1)
             at_y = (y * step_y).expand(rows, columns, 1)
             boxes.append((torch.stack((at_x, at_y, at_x, at_y), dim=-1) + base).reshape(-1, 4))

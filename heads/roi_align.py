@@ -28,7 +28,7 @@ class Pooling:
 
     Attributes:
         size: S, cells along each side.
-        sampling_ratio: sample points along each side of a cell.
+        sampling_ratio: sample points along each side of a cell; 0 for as many as it has feature cells, rounded up.
         aligned: shift boxes by half a feature cell, so that pixel centres agree (Detectron2); False is what the weights
             published by torchvision were trained with.
     """
@@ -54,7 +54,8 @@ def roi_align(
     """
     boxes = boxes.detach().float()
     level_of = assign_levels(boxes, strides)
-    if levels[0].device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
+    gathers = levels[0].device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
+    if gathers and pooling.sampling_ratio:  # a gather has equally many points in all boxes
         return gather_roi_align(levels, strides, boxes, image_index, level_of, pooling)
     return reference_roi_align(levels, strides, boxes, image_index, level_of, pooling)
 

@@ -67,15 +67,21 @@ class RPN(nn.Module):
         channels: of every level.
         anchor_sizes: square root of the anchors' area in pixels, one a level.
         aspect_ratios: height / width.
+        strides: of the levels, for anchors that are not rounded; see `AnchorGenerator`.
     """
 
     def __init__(
-        self, channels: int, anchor_sizes: Sequence[float], aspect_ratios: Sequence[float], settings: RPNSettings
+        self,
+        channels: int,
+        anchor_sizes: Sequence[float],
+        aspect_ratios: Sequence[float],
+        settings: RPNSettings,
+        strides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.coder = BoxCoder()
-        self.anchors = AnchorGenerator(anchor_sizes, aspect_ratios)
+        self.anchors = AnchorGenerator(anchor_sizes, aspect_ratios, strides)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.cls_logits = nn.Conv2d(channels, self.anchors.per_cell, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * self.anchors.per_cell, 1)

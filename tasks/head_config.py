@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
-from tasks.config_section import Count, Finite, NotNegative, Positive, Section, Share
+from tasks.config_section import Count, Finite, Natural, NotNegative, Positive, Section, Share
 
 
 class HeadSection(Section):
@@ -37,7 +37,9 @@ class FasterRCNNConfig(HeadSection):
     roi_positive_fraction: Share = 0.25
     roi_positive_iou: Share = 0.5
     roi_size: Count = 7
-    roi_sampling_ratio: Count = 2
+    roi_sampling_ratio: Natural = 2
+    roi_aligned: bool = False
+    exact_anchors: bool = False
     box_head_channels: Count = 1024
     box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
     box_loss_weight: NotNegative = 1.0

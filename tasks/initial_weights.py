@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from backbones import UserError, load_weights
-from backbones.weights import read_weights
+from backbones.weights_file import read_weights
 from heads.smp_layout import split_smp_model
 from heads.torchvision_layout import split_torchvision_classifier, split_torchvision_detector
 from tasks.checkpoint import load_checkpoint, require_same_image
@@ -95,7 +95,7 @@ def _load_whole_model(model: Model, file: Path, labels: Mapping[str, LabelMap]) 
         raise UserError(
             f"model.weights {file} fills one head, but the config has {', '.join(labels)}; use --init instead"
         )
-    given = read_weights(file)
+    given = read_weights(file).tensors
     match model.heads[name].reads:
         case "boxes":
             expected = "torchvision's Faster R-CNN"

@@ -113,10 +113,15 @@ def _forged(path: Path, *states: bytes) -> Path:
         (pickle.dumps(np.datetime64("2020-01-01")), "array of the type 'M8'"),
         # An array over memory that is not its own: numpy.ndarray((9,), ...)
         (b"cnumpy\nndarray\n((I9\nttR.", "a call of numpy.ndarray"),
-        (b"cnumpy\nndarray\n.", "something of the type type"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n.", "something of the type function"),
+        (b"cnumpy\nndarray\n.", "a function or class"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n.", "a function or class"),
         (b"cbuiltins\nbytes\n(I1000000000000\ntR.", "a call of bytes"),
         (b"Pname\n.", "a reference to something outside"),
+        (b"\x82\x01.", "the registered extension 1"),
+        # What a name stands for gets other defaults: cannot take effect on what is read later.
+        (b"cnumpy.core.multiarray\nscalar\n(N}X\x0c\x00\x00\x00__defaults__(I5\ntstb.", "a change of what it names"),
+        # The 2**31-th object of ten bytes.
+        (b"]r\xff\xff\xff\x7f0.", "may be cut off or damaged"),
         # 2 x 2 numbers in a single byte.
         (
             b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I2\nI2\ntcnumpy\ndtype\n(S'u1'\ntRI00\nS'a'\ntb.",

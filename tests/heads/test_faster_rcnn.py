@@ -302,7 +302,7 @@ def test_bfloat16_losses_are_near_float32(pair, monkeypatch: pytest.MonkeyPatch)
     [
         ({"anchor_sizes": (32,)}, r"anchor_sizes is \(32,\); expected 5 sizes, one for each of p2, p3, p4, p5, p6"),
         ({"box_loss": "ciou"}, "box_loss is ciou; expected l1, smooth_l1 or giou"),
-        ({"roi_sampling_ratio": 0}, "roi_sampling_ratio is 0; expected at least 1"),
+        ({"roi_sampling_ratio": -1}, "roi_sampling_ratio is -1; expected at least 0"),
         ({"rpn_negative_iou": 0.8}, r"rpn_negative_iou is 0\.8; expected 0 to rpn_positive_iou \(0\.7\)"),
         ({"extra_level": "p7"}, "extra_level is 'p7'"),
     ],

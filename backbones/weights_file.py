@@ -1,0 +1,87 @@
+"""Reads files of weights: safetensors, torch's `.pth` and `.pt`, Detectron2's `.pkl`. Nothing in them is ever run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.arrays_only import load_arrays
+from backbones.errors import UserError
+from backbones.tensors_only import load_tensors
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+# Training scripts tend to save the state dict beside epoch, optimizer and so on. Caffe2's are called blobs.
+NESTED = ("state_dict", "model", "blobs")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: by name, on the CPU, in the types they are stored in.
+        config: the text of the configuration that OpenMMLab's checkpoints carry; empty without one.
+        author: who Detectron2's files say they are from; empty in others.
+    """
+
+    tensors: dict[str, Tensor]
+    config: str = ""
+    author: str = ""
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """The tensors of a file by name, and what it says of itself.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or needs unpickling of more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights")
+    if path.suffix not in SUFFIXES:
+        raise UserError(
+            f"{path}: weights are read from {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files; this is {path.suffix!r}"
+        )
+    content = _content(path)
+    table = content if isinstance(content, Mapping) else {}
+    author = table.get("__author__", "")
+    meta = table.get("meta")
+    texts = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, Mapping) else []
+    for key in NESTED:
+        if isinstance(table.get(key), Mapping):
+            table = table[key]
+    tensors = {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path}: holds no tensors by name; save a state_dict() and give that")
+    if all(name.startswith("module.") for name in tensors):  # saved from within DataParallel
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return WeightsFile(tensors, next((text for text in texts if isinstance(text, str)), ""), str(author))
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".pkl":
+        return _as_tensors(load_arrays(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # weights_only: unpickling anything else could run whatever code its author put there.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail anywhere in the reader
+        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+            return load_tensors(path)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: cannot be read as weights ({reason}); fetch or copy the file again") from error
+
+
+def _as_tensors(value: Any) -> Any:
+    """Arrays of numbers as tensors, in dicts of any depth."""
+    if isinstance(value, dict):
+        return {key: _as_tensors(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
+        return torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
+    return value
