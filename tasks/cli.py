@@ -12,7 +12,9 @@ import tyro
 from backbones.errors import UserError
 from tasks.command_line import early_options, given, parse, take_free_options
 from tasks.config import Experiment, ScheduleConfig
+from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, read_experiment
+from tasks.explanation.arguments import ExplainArguments
 
 Flattened = tyro.conf.arg(name="")
 
@@ -76,7 +78,7 @@ class PredictArguments:
     """Where to run."""
 
 
-A = TypeVar("A", TrainArguments, CrossValidateArguments)
+A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments)
 
 
 @dataclass
@@ -122,6 +124,14 @@ def cross_validate(argv: Sequence[str]) -> None:
     cross_validate(arguments.experiment, out=arguments.out, source=arguments.config)
 
 
+def study_depth(argv: Sequence[str]) -> None:
+    """`tools/study_depth.py`."""
+    arguments = _choose(StudyDepthArguments, argv)
+    from tasks.depth_study.study import study_depth
+
+    study_depth(arguments.experiment, arguments.networks, out=arguments.out, source=arguments.config)
+
+
 def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None = None) -> A:
     """The arguments of a command that trains: from the config named first, with what the command line changes in it.
 
@@ -132,7 +142,7 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
         argv: the command line.
         resumed: the experiment of a run to go on with, in place of a config.
     """
-    early, tool = early_options(argv, ""), "cross_validate" if kind is CrossValidateArguments else "train"
+    early, tool = early_options(argv, ""), TRAINING_TOOLS[kind]
     if resumed is None and "config" not in early:
         parse(kind, argv, kind())  # Shows the help, if that was asked for.
         raise UserError(
@@ -186,6 +196,14 @@ def predict(argv: Sequence[str]) -> None:
     predict_images(arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device)
 
 
+def explain(argv: Sequence[str]) -> None:
+    """`tools/explain.py`."""
+    arguments = parse(ExplainArguments, argv)
+    from tasks.explanation.explaining import explain_images
+
+    explain_images(arguments)
+
+
 def list_registered(argv: Sequence[str]) -> None:
     """`tools/list.py`."""
     arguments = parse(ListArguments, argv)
@@ -202,12 +220,19 @@ def plan(argv: Sequence[str]) -> None:
     plan_data(arguments.data, arguments.task, arguments.out)
 
 
+TRAINING_TOOLS: dict[type, str] = {
+    TrainArguments: "train",
+    CrossValidateArguments: "cross_validate",
+    StudyDepthArguments: "study_depth",
+}
 COMMANDS = {
     "plan": plan,
     "train": train,
     "cross_validate": cross_validate,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
+    "study_depth": study_depth,
     "list": list_registered,
 }
 
@@ -256,8 +281,8 @@ def _require_one_unit(schedule: ScheduleConfig, base: ScheduleConfig, argv: Sequ
     if counted != counts and schedule.policy == "milestones" and not given(argv, "schedule.milestones"):
         milestones = " ".join(f"{milestone:g}" for milestone in schedule.milestones)
         raise UserError(
-            f"--schedule.steps is {schedule.steps}, but schedule.milestones are {milestones} {counted} and would now be "
-            f"{counts}; give --schedule.milestones in {counts} as well"
+            f"--schedule.steps is {schedule.steps}, but schedule.milestones are {milestones} {counted} and would now "
+            f"be {counts}; give --schedule.milestones in {counts} as well"
         )
 
 
