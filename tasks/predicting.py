@@ -41,6 +41,10 @@ class ImagePlace:
     frame: int
     several: bool
 
+    def stem(self, image_id: int) -> str:
+        """Name, without its ending, of a file about it; unique in a folder."""
+        return f"{self.file.name.split('.')[0]}_{image_id:05d}"
+
     def __str__(self) -> str:
         return f"{self.file}[{self.frame}]" if self.several else str(self.file)
 
@@ -75,20 +79,11 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         reporter.say(f"{len(folds)} of the {config.data.folds} models of {run} together")
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    unreadable: list[str] = []
     done = 0
-    places = list(_places(files, config, unreadable))
-    for image_id, place in enumerate(reporter.track(places, len(places), "predict, images"), start=1):
-        try:
-            image = read_image(
-                place.file, config.image, exif=config.data.exif, frame=place.frame, axis=config.data.slice_axis
-            )
-        except UserError as error:
-            unreadable.append(str(error))
-            continue
+    for image_id, place, image in read_images(files, config, reporter, "predict, images"):
         with torch.inference_mode(), accelerator.autocast():
-            found = predictor(_batch(image, image_id, place, config, divisor).to(accelerator.device))
-        stem = f"{place.file.name.split('.')[0]}_{image_id:05d}"
+            found = predictor(batch_of_one(image, image_id, place, config, divisor).to(accelerator.device))
+        stem = place.stem(image_id)
         picture = Picture.of(image, config.image)
         for head, (prediction,) in found.items():
             own, named = (f"{stem}_{head}", {"head": head}) if len(found) > 1 else (stem, {})
@@ -98,10 +93,6 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         save_picture(out / f"{stem}.jpg", picture.pixels)
         done += 1
     (out / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
-    for line in unreadable:
-        reporter.say(f"left out: {line}")
-    if not done:
-        raise UserError(f"none of the {len(files)} files could be read")
     reporter.say(f"{len(results)} results of {done} images: {out / 'predictions.json'}, drawn images beside it")
 
 
@@ -164,6 +155,35 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return list(files)
 
 
+def read_images(
+    files: Sequence[Path], config: Experiment, reporter: Reporter, what: str
+) -> Iterator[tuple[int, ImagePlace, Pixels]]:
+    """Number, from 1, place and stored pixels of each image of some files, with a bar called `what`.
+
+    One that cannot be read is left out, and told at the end.
+
+    Raises:
+        UserError: none could be read.
+    """
+    unreadable: list[str] = []
+    done = 0
+    places = list(_places(files, config, unreadable))
+    for image_id, place in enumerate(reporter.track(places, len(places), what), start=1):
+        try:
+            image = read_image(
+                place.file, config.image, exif=config.data.exif, frame=place.frame, axis=config.data.slice_axis
+            )
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        yield image_id, place, image
+        done += 1
+    for line in unreadable:
+        reporter.say(f"left out: {line}")
+    if not done:
+        raise UserError(f"none of the {len(files)} files could be read")
+
+
 def _places(files: Sequence[Path], config: Experiment, unreadable: list[str]) -> Iterator[ImagePlace]:
     for file in files:
         try:
@@ -175,13 +195,8 @@ def _places(files: Sequence[Path], config: Experiment, unreadable: list[str]) ->
             yield ImagePlace(file, frame, count > 1)
 
 
-def _batch(
-    image: Pixels,
-    image_id: int,
-    place: ImagePlace,
-    config: Experiment,
-    divisor: int,
-) -> Batch:
+def batch_of_one(image: Pixels, image_id: int, place: ImagePlace, config: Experiment, divisor: int) -> Batch:
+    """An image as it is evaluated, padded to a multiple of `divisor`."""
     boxes, none = np.zeros((0, 4)), np.zeros(0, np.int64)
     item = Annotated(image, boxes, none)
     size = image.shape[0], image.shape[1]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from heads.contract import Prediction, Reads
+from heads.contract import ImageSizes, Prediction, Reads
 from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.drawing import Picture
+from tasks.explanation.subject import Question, Subject
 from tasks.label_map import LabelMap
 
 
@@ -94,6 +95,18 @@ class Task(ABC):
     @abstractmethod
     def draw(picture: Picture, prediction: Prediction, labels: LabelMap, threshold: float) -> None:
         """Draw what was predicted onto the picture of its image; boxes and labels that score less are left out."""
+
+    @staticmethod
+    @abstractmethod
+    def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
+        """What of a prediction is to be explained, the most important first; nothing where nothing was found.
+
+        Args:
+            prediction: for the one image of a batch.
+            sizes: of that batch.
+            labels: classes.
+            question: what was asked.
+        """
 
     @staticmethod
     @abstractmethod

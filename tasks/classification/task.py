@@ -1,16 +1,20 @@
 """Labels of whole images as a kind of target."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
-from heads.contract import ImageLabels, Prediction, Reads
+from heads.contract import ImageLabels, ImageSizes, Prediction, Reads
 from tasks.classification.metrics import PRESENT, Floats, decided
 from tasks.classification.scorer import ClassificationScorer
 from tasks.classification.truth import layout, require_labels
 from tasks.data.annotations import Annotations
 from tasks.drawing import Picture, class_colour
+from tasks.explanation.subject import Question, Subject
 from tasks.label_map import LabelMap
 from tasks.task import Scorer, Task
 
@@ -61,6 +65,31 @@ class ClassificationTask(Task):
         _write(picture, _classes(shown, labels, scores) or [("none", GREY)])
 
     @staticmethod
+    def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
+        """The decided class, those that are present, or the numbers of a regression; or the classes asked for.
+
+        Of `ordinal` labels it is whether the class is reached, since all of them rest on one score.
+        """
+        assert isinstance(prediction, ImageLabels)
+        scores = prediction.scores.cpu().double().numpy()
+        chosen: Sequence[int] = range(len(scores))
+        if question.classes is not None:
+            chosen = question.classes
+        elif prediction.target == "multi":
+            chosen = [int(label) for label in np.argsort(-scores, kind="stable") if scores[label] >= PRESENT]
+        elif prediction.target != "regression":
+            chosen = [int(decided(scores[None], prediction.target)[0])]
+        subjects = []
+        for label in chosen[: question.top] if question.classes is None else chosen:
+            title = f"{labels.names[label]} {scores[label]:.4g}"
+            if prediction.target == "ordinal" and label:
+                title = f"{labels.names[label]} or above {scores[label:].sum():.2f}"
+            elif prediction.target != "regression":
+                title = f"{labels.names[label]} {scores[label]:.2f}"
+            subjects.append(Subject(title, label, partial(_logit, label)))
+        return subjects
+
+    @staticmethod
     def write(
         folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
     ) -> list[dict[str, Any]]:
@@ -78,6 +107,10 @@ class ClassificationTask(Task):
         else:
             row["label"] = labels.names[int(decided(scores[None], prediction.target)[0])]
         return [row]
+
+
+def _logit(label: int, logits: Tensor) -> Tensor:
+    return logits[label]
 
 
 def _classes(shown: list[int], labels: LabelMap, scores: Floats | None = None) -> list[Line]:

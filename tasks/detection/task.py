@@ -1,15 +1,19 @@
 """Boxes as a kind of target."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from backbones.errors import UserError
-from heads.contract import Detections, Prediction, Reads
+from heads.contract import Detections, ImageSizes, Prediction, Reads
 from tasks.data.annotations import Annotations
 from tasks.detection.coco_metric import coco_results, detection_rows
 from tasks.detection.draw import draw_boxes
 from tasks.detection.scorer import DetectionScorer
 from tasks.drawing import Picture
+from tasks.explanation.subject import Question, Subject
 from tasks.label_map import LabelMap
 from tasks.task import Scorer, Task
 
@@ -45,6 +49,19 @@ class DetectionTask(Task):
         draw_boxes(picture, boxes[kept], prediction.labels.cpu().numpy()[kept], labels, scores[kept])
 
     @staticmethod
+    def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
+        """The boxes that score at least the threshold, best first; of the classes asked for, if any were."""
+        assert isinstance(prediction, Detections)
+        rows = zip(prediction.scores.tolist(), prediction.labels.tolist(), prediction.boxes, strict=True)
+        subjects = [
+            (score, Subject(f"{labels.names[label]} {score:.2f}", label, partial(_logit, row, label), box=box))
+            for row, (score, label, box) in enumerate(rows)
+            if score >= question.threshold and (question.classes is None or label in question.classes)
+        ]
+        subjects.sort(key=lambda scored: -scored[0])
+        return [subject for _, subject in subjects[: question.top]]
+
+    @staticmethod
     def write(
         folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
     ) -> list[dict[str, Any]]:
@@ -52,3 +69,7 @@ class DetectionTask(Task):
         assert isinstance(prediction, Detections)
         rows = detection_rows([image_id], [prediction], labels)
         return [{**result, "file_name": file} for result in coco_results(rows)]
+
+
+def _logit(row: int, label: int, logits: Tensor) -> Tensor:
+    return logits[row, label]

@@ -1,18 +1,23 @@
 """The class of every pixel as a kind of target."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from backbones.errors import UserError
-from heads.contract import Prediction, Reads, SemanticMasks
+from heads.contract import ImageSizes, Prediction, Reads, SemanticMasks
 from tasks.data.annotations import Annotations
 from tasks.data.semantic import semantic_masks
 from tasks.drawing import Picture
+from tasks.explanation.subject import Question, Subject
 from tasks.label_map import LabelMap
 from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.scorer import SegmentationScorer
@@ -53,6 +58,39 @@ class SegmentationTask(Task):
         draw_masks(picture, prediction.masks.cpu().numpy(), labels)
 
     @staticmethod
+    def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
+        """The mean logit of each class over its predicted area, the largest first.
+
+        Vinogradova et al., arXiv:2002.11434, sum, which only scales most maps; a mean keeps all of them independent of
+        the size of the area. A class that was asked for and is nowhere predicted is explained over the whole image.
+        """
+        assert isinstance(prediction, SemanticMasks)
+        masks = prediction.masks
+        overlapping = len(masks) > 1
+        areas = [masks[label] == 1 if overlapping else masks[0] == label + 1 for label in range(len(labels))]
+        shares = [float(area.float().mean()) for area in areas]
+        order = sorted(range(len(labels)), key=lambda label: -shares[label])
+        chosen = [label for label in order if shares[label] > 0][: question.top]
+        if question.classes is not None:
+            chosen = list(question.classes)
+        subjects = []
+        for label in chosen:
+            area, title = areas[label], f"{labels.names[label]}, {shares[label]:.1%} of the image"
+            if question.region is not None:
+                left, top, right, bottom = question.region
+                area = torch.zeros_like(area)
+                area[top:bottom, left:right] = True
+                if not area.any():
+                    height, width = area.shape
+                    raise UserError(f"region {left} {top} {right} {bottom} lies outside an image of {width} x {height}")
+                title = f"{labels.names[label]} in {left} {top} {right} {bottom}"
+            elif not shares[label]:
+                area, title = torch.ones_like(area), f"{labels.names[label]}, not predicted"
+            value = partial(_mean_logit, label, _in_batch(area, sizes))
+            subjects.append(Subject(title, label, value, area=area))
+        return subjects
+
+    @staticmethod
     def write(
         folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
     ) -> list[dict[str, Any]]:
@@ -83,6 +121,17 @@ class SegmentationTask(Task):
             _write_png(folder / row["mask"], np.array([0, *values], np.uint8)[masks[0]])
             areas = np.bincount(masks[0].reshape(-1), minlength=len(labels) + 1)[1:].tolist()
         return [{**row, "area": dict(zip(labels.names, areas, strict=True))}]
+
+
+def _in_batch(area: Tensor, sizes: ImageSizes) -> Tensor:
+    """(H, W) how much of each pixel of the padded batch belongs to an area of its one image."""
+    height, width = sizes.valid[0].tolist()
+    share = F.interpolate(area[None, None].float(), (height, width), mode="area")[0, 0]
+    return F.pad(share, (0, sizes.padded[1] - width, 0, sizes.padded[0] - height))
+
+
+def _mean_logit(label: int, share: Tensor, logits: Tensor) -> Tensor:
+    return (logits[label] * share).sum() / share.sum()
 
 
 def _endings(labels: LabelMap) -> list[str]:

@@ -33,13 +33,18 @@ def fit_for_evaluation(item: Annotated, config: DataConfig) -> None:
 
     An image that is smaller than the middle to be cut out stays as it is on that side.
     """
-    size = config.size or resized_size(item.size, config.short_side[-1], config.long_side)
+    size, (top, left, height, width) = evaluated_part(item.size, config)
     resize(item, size, uses_antialias(config))
     if config.center_crop is not None:
-        height, width = (min(pair) for pair in zip(item.size, config.center_crop, strict=True))
-        # Rounded as in torchvision.
-        top, left = round((item.size[0] - height) / 2), round((item.size[1] - width) / 2)
         crop(item, top, left, (height, width), np.zeros(item.image.shape[2]))  # nothing lies outside
+
+
+def evaluated_part(size: tuple[int, int], config: DataConfig) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The size that an image is resized to for evaluation, and what is kept of it: top, left, height, width."""
+    resized = config.size or resized_size(size, config.short_side[-1], config.long_side)
+    height, width = (min(pair) for pair in zip(resized, config.center_crop or resized, strict=True))
+    # Rounded as in torchvision.
+    return resized, (round((resized[0] - height) / 2), round((resized[1] - width) / 2), height, width)
 
 
 def require_fitting(config: DataConfig, wanted: Wanted) -> None:
