@@ -97,6 +97,7 @@ def test_save_every_steps(command, tiny_config: Path, tmp_path: Path) -> None:
 
 def test_a_run_counted_in_steps(command, tiny_labels: Experiment, written, tmp_path: Path) -> None:
     """It ends within its second epoch; resumed with more steps, it ends as one that was as long from the beginning."""
+    tiny_labels.optimizer.name = "lamb"
     tiny_labels.schedule.steps, tiny_labels.schedule.milestones = 7, (3, 6)
     tiny_labels.schedule.warmup_steps, tiny_labels.schedule.warmup_factor = 2, 0.1
     config, run, whole = written(tiny_labels), tmp_path / "run", tmp_path / "whole"

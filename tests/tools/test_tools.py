@@ -136,5 +136,8 @@ def test_list_counts_as_torchvision_publishes(command) -> None:
 
 def test_list_names_heads_and_configs(command) -> None:
     assert "faster_rcnn" in command("list", "heads").out
-    assert "configs/det/faster_rcnn_r50_fpn.py" in command("list", "configs").out
+    configs = command("list", "configs").out
+    assert "configs/det/faster_rcnn_r50_fpn.py" in configs
+    (row,) = [line for line in configs.splitlines() if "configs/cls/imagenet_r50.py" in line]
+    assert "4.09 G at 224 px" in row
     assert command("list", "nonsense").code == 2
