@@ -26,5 +26,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'backbones' has no attribute {name!r}")
     import_module("backbones.resnet")  # registers resnet18 to resnet152
+    import_module("backbones.preactivation")
+    import_module("backbones.cifar_resnet")
+    import_module("backbones.densenet")
+    import_module("backbones.timm_backbone")  # and all that begin with timm/
     home = "backbones.weights" if name in ("LoadReport", "load_weights") else "backbones.contract"
     return getattr(import_module(home), name)

@@ -1,5 +1,6 @@
 """What every backbone promises: named feature maps, finest first, each with its channels and stride."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,31 @@ class Backbone(nn.Module, ABC):
         The levels are those of `features`, in that order. H and W need not be multiples of a stride.
         """
 
+    @property
+    def divisor(self) -> int:
+        """Batches are padded to multiples of this many pixels, so that all levels fit: at least 32."""
+        step = math.lcm(*(spec.stride for spec in self.features.values()))
+        return -(-32 // step) * step
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raise `UserError` where the network cannot take images of this many pixels, padding included.
+
+        Asked before training, evaluation and prediction. Unless a network says otherwise, it takes all sizes.
+        """
+
+    def adapt_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights as the authors of a network publish them, by the names and in the shapes of `state_dict`.
+
+        Loading calls it; unless a network knows better, they are what they are.
+        """
+        return weights
+
     def stage_of(self, parameter: str) -> int:
         """How deep a parameter lies, by its name: 0 is nearest to the image.
 
-        The learning rate can fall from stage to stage. Unless a network knows better, its direct children are its
-        stages, in the order of their registration; a list or sequence of modules counts as its elements.
+        The learning rate can fall from stage to stage, and an option `frozen_stages` counts the same ones: N freezes
+        those below N. Unless a network knows better, its direct children are its stages, in the order of their
+        registration; a list or sequence of modules counts as its elements.
         """
         stages: list[str] = []
         for name, child in self.named_children():

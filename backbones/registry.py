@@ -35,6 +35,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._factories: dict[str, Callable[..., T]] = {}
+        self._prefixes: dict[str, Callable[[str], Callable[..., T]]] = {}
         Registry.instances.append(self)
 
     def register(self, name: str) -> Callable[[F], F]:
@@ -59,6 +60,18 @@ class Registry(Generic[T]):
 
         return file
 
+    def register_prefix(self, prefix: str) -> Callable[[F], F]:
+        """Decorator for a function that makes factories of all names that begin with `prefix`, without listing them.
+
+        It is given the rest of the name and raises `UserError` where nothing is called that. `names` leaves them out.
+        """
+
+        def file(factory_of: F) -> F:
+            self._prefixes[prefix] = factory_of
+            return factory_of
+
+        return file
+
     def names(self) -> list[str]:
         """All known names, those of installed entry points included, sorted."""
         return sorted({*self._factories, *(point.name for point in entry_points(group=self.group))})
@@ -68,12 +81,15 @@ class Registry(Generic[T]):
         return {factory.__module__ for factory in self._factories.values()}
 
     def factory(self, name: str) -> Callable[..., T]:
-        """The factory filed under `name`, loading its entry point if need be.
+        """The factory filed under `name`, or made for its prefix, loading its entry point if need be.
 
         Raises:
             UserError: nobody registered `name`, or its entry point cannot be imported.
         """
         if name not in self._factories:
+            for prefix, factory_of in self._prefixes.items():
+                if name.startswith(prefix):
+                    return factory_of(name.removeprefix(prefix))
             points = [point for point in entry_points(group=self.group) if point.name == name]
             if not points:
                 near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5) or self.names()

@@ -20,7 +20,7 @@ class Sound(Backbone):
         activation_checkpointing: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if in_channels < 1 or norm not in ("bn", "gn") or not 0 <= frozen_stages <= 5 or output_stride not in (16, 32):
+        if in_channels < 1 or norm not in ("bn", "gn") or not 0 <= frozen_stages <= 3 or output_stride not in (16, 32):
             raise UserError("not with these options")
         self.in_channels, self.frozen_stages = in_channels, frozen_stages
         self.features = {"c4": FeatureSpec(8, 16), "c5": FeatureSpec(12, output_stride)}
@@ -29,8 +29,6 @@ class Sound(Backbone):
         self.last = nn.Conv2d(8, 12, 3, output_stride // 16, 1)
         for module in (self.stem, self.norm, self.last)[: self.frozen_stages]:
             module.requires_grad_(False)
-        if frozen_stages == 5:
-            self.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "Sound":
@@ -44,8 +42,36 @@ class Sound(Backbone):
         return {"c4": x, "c5": self.last(x)}
 
 
-def test_sound_network_passes() -> None:
-    check_backbone(Sound, graphs=True)
+class OfTheCifarPaper(Backbone):
+    """A stem and three stages of strides 1, 2 and 4, as the networks for small images have them."""
+
+    def __init__(self, frozen_stages: int = 0) -> None:
+        super().__init__()
+        if not 0 <= frozen_stages <= 4:
+            raise UserError("not with these options")
+        self.in_channels = 3
+        self.features = {f"c{index}": FeatureSpec(4, 2**index) for index in range(3)}
+        self.stem = nn.Conv2d(3, 4, 3, 1, 1)
+        self.stages = nn.ModuleList(nn.Conv2d(4, 4, 3, 1 + (index > 0), 1) for index in range(3))
+        for module in [self.stem, *self.stages][:frozen_stages]:
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = [self.stem(images)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1].relu()))
+        return dict(zip(self.features, maps[1:], strict=True))
+
+
+@pytest.mark.parametrize("factory", [Sound, OfTheCifarPaper])
+def test_sound_network_passes(factory: Callable[..., Backbone]) -> None:
+    check_backbone(factory, graphs=True)
+
+
+def test_sound_network_of_one_size_passes_at_that_size() -> None:
+    check_backbone(OneSizeOnly, size=(32, 32))
+    with pytest.raises(AssertionError, match=r"64 x 32 pixels; give their size \(only 32 x 32\)"):
+        check_backbone(OneSizeOnly)
 
 
 class NoFeatures(Sound):
@@ -166,8 +192,29 @@ class FrozenNormDrifts(Sound):
 class FreezesTheEndOnly(Sound):
     def __init__(self, frozen_stages: int = 0) -> None:
         super().__init__(frozen_stages=frozen_stages)
-        if frozen_stages == 5:
+        if frozen_stages == 3:
             self.stem.requires_grad_(True)
+
+
+class FreezesTooMuch(Sound):
+    def __init__(self, frozen_stages: int = 0) -> None:
+        super().__init__(frozen_stages=frozen_stages)
+        self.last.requires_grad_(not frozen_stages)
+
+
+class FreezesBeyondTheEnd(Sound):
+    def __init__(self, frozen_stages: int = 0) -> None:
+        super().__init__(frozen_stages=min(frozen_stages, 3))
+
+
+class OneSizeOnly(Sound):
+    def require_size(self, height: int, width: int) -> None:
+        if (height, width) != (32, 32):
+            raise UserError("only 32 x 32")
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        assert images.shape[2:] == (32, 32)
+        return super().forward(images)
 
 
 class IgnoresOutputStride(Sound):
@@ -229,9 +276,11 @@ class WrongErrorType(Sound):
         (WrongInBfloat16, "c5 under bf16 autocast has little to do with float32's"),
         (IgnoresInChannels, "built with in_channels=1, its in_channels says 3"),
         (AcceptsAnyNorm, "norm='no such norm' is accepted; raise backbones.UserError"),
-        (IgnoresFrozenStages, r"frozen_stages 0, 2 and 5 leave .* more stages must freeze more"),
+        (IgnoresFrozenStages, r"frozen_stages=2: stem.weight still trains; freeze all .* stage_of numbers below 2"),
         (FrozenNormDrifts, "frozen_stages=2: norm.running_mean changes in training; keep frozen norms in eval mode"),
-        (FreezesTheEndOnly, "frozen_stages=5: c4 still requires a gradient"),
+        (FreezesTheEndOnly, "frozen_stages=3: c4 still requires a gradient"),
+        (FreezesTooMuch, "frozen_stages=2: last.weight does not train, but stage_of gives 2"),
+        (FreezesBeyondTheEnd, "frozen_stages=4 is accepted"),
         (IgnoresOutputStride, r"built with output_stride=8, its features say \[16, 32\]"),
         (SaysOutputStrideOnly, "output_stride=16: c5 has the shape"),
         (CheckpointingCountsTwice, "activation_checkpointing changes norm.running_mean; statistics must not count"),
