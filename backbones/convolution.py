@@ -10,7 +10,7 @@ Init: TypeAlias = Literal["kaiming", "xavier"]
 
 
 class Conv(nn.Conv2d):
-    """A convolution without bias that starts as He et al., arXiv:1502.01852, section 2.2: normal, by fan-out."""
+    """A convolution that starts as He et al., arXiv:1502.01852, section 2.2: normal, by fan-out; a bias at zero."""
 
     def __init__(
         self,
@@ -21,11 +21,14 @@ class Conv(nn.Conv2d):
         padding: int = 0,
         dilation: int = 1,
         groups: int = 1,
+        bias: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 def initialise(network: nn.Module, init: Init) -> None:

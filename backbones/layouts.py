@@ -59,6 +59,11 @@ def same_names(names: Iterable[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 
+def old_densenet_names(names: Iterable[str]) -> dict[str, str]:
+    """torchvision's files of DenseNets are older than its code: `denselayer1.norm1` is `denselayer1.norm.1` there."""
+    return {name: re.sub(r"(\.denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", name) for name in names}
+
+
 def detectron2_names(names: Iterable[str]) -> dict[str, str]:
     """`layer1.0.bn1.weight` is `res2.0.conv1.norm.weight`; what lies before the stages is in `stem`."""
     return {name: _detectron2(name) for name in names}
@@ -155,6 +160,7 @@ DETECTRON2 = BackboneLayout(("backbone.bottom_up.", "bottom_up.", ""), detectron
 OPENMMLAB = BackboneLayout(("backbone.",), openmmlab_names, openmmlab_origin)
 TORCHVISION_DETECTOR = BackboneLayout(("backbone.body.",), same_names, torchvision_origin)
 ENCODER = BackboneLayout(("encoder.", "encoder.model."), same_names, _unknown)
+IN_FEATURES = ("features.", "encoder.features.")  # torchvision's and timm's DenseNets, and smp's of torchvision's
 # Of layouts under which as many names are found, the first counts.
 LAYOUTS = (
     BackboneLayout(("",), same_names, _unknown),
@@ -163,6 +169,8 @@ LAYOUTS = (
     OPENMMLAB,
     BackboneLayout(("backbone.",), mmpretrain_names, openmmlab_origin),
     DETECTRON2,
+    BackboneLayout(IN_FEATURES, same_names, _unknown),
+    BackboneLayout(IN_FEATURES, old_densenet_names, _unknown),
 )
 
 

@@ -49,9 +49,10 @@ class StagedBackbone(Backbone):
         return self
 
     def stage_of(self, parameter: str) -> int:
-        names = {module: name for name, module in self.named_modules()}
+        path = parameter.split(".")
+        owners = {self.get_submodule(".".join(path[:length])) for length in range(1, len(path))}
         for depth, part in enumerate(self.parts()):
-            if any(parameter.startswith(f"{names[module]}.") for module in part):
+            if not owners.isdisjoint(part):
                 return depth
         raise KeyError(parameter)
 
@@ -73,15 +74,16 @@ class StagedBackbone(Backbone):
     def _through(self, blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
         """`x` through blocks of one tensor each, kept or recomputed."""
         for block in blocks:
-            x = self._recomputed(block, x) if self.activation_checkpointing else block(x)
+            x = self._run(block, x)
         return x
 
-    def _recomputed(self, block: nn.Module, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return cast(Tensor, block(x))
+    def _run(self, block: nn.Module, *x: Tensor) -> Tensor:
+        """What `block` makes of `x`, its activations kept or recomputed."""
+        if not (self.activation_checkpointing and torch.is_grad_enabled()):
+            return cast(Tensor, block(*x))
         if torch.compiler.is_compiling():  # takes no contexts, and updates buffers in the forward pass alone by itself
-            return cast(Tensor, checkpoint(block, x, use_reentrant=False))
-        return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)))
+            return cast(Tensor, checkpoint(block, *x, use_reentrant=False))
+        return cast(Tensor, checkpoint(block, *x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)))
 
 
 def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
