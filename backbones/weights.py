@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,16 +71,48 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
         UserError: no such file or name, no connection, a damaged file or one that needs unpickling, or less than half
             of the network's entries fit.
     """
-    own = {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(".num_batches_tracked")}
+    own = backbone.state_dict()
     translated = translate(read_weights(_locate(source)), own)
-    given = translated.tensors
+    warnings = stride_warnings(backbone, translated.origin)
+    given = backbone.adapt_weights(translated.tensors)
+    report, fitting = fit(str(source), own, given, backbone.in_channels, translated.origin, warnings)
+    total = len(report.loaded) + len(report.missing) + len(report.misshaped)
+    if 2 * len(fitting) < total:
+        raise UserError(
+            f"{source}: only {len(fitting)} of {total} entries of {type(backbone).__name__} fit (the file has "
+            f"{_some(given)}; missing {_some(report.missing)}; of another shape "
+            f"{_some(report.misshaped)}); give the weights of this architecture"
+        )
+    backbone.load_state_dict(fitting, strict=False)
+    return report
+
+
+def fit(
+    source: str,
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    in_channels: int,
+    origin: Origin,
+    warnings: Sequence[str],
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Which entries of a file a network can take, and their values.
+
+    Args:
+        source: what is loaded, as it was asked for.
+        own: the network's entries. Norms' counters of batches are left out: they take no part in the arithmetic.
+        given: the file's, by the network's names.
+        in_channels: channels of the network's images, which weights for 3 channels are adapted to.
+        origin: how the weights were trained.
+        warnings: for the report.
+    """
+    own = {name: tensor for name, tensor in own.items() if not name.endswith("num_batches_tracked")}
     fitting: dict[str, Tensor] = {}
     reshaped, misshaped = [], []
     for name, target in own.items():
         if name not in given:
             continue
         tensor = given[name]
-        adapted = _adapt_channels(tensor, target, backbone.in_channels)
+        adapted = _adapt_channels(tensor, target, in_channels)
         if tensor.shape == target.shape:
             fitting[name] = tensor
         elif adapted is not None:
@@ -87,25 +120,19 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
             reshaped.append(name)
         else:
             misshaped.append(name)
-    unexpected = [name for name in given if name not in own and not name.endswith(".num_batches_tracked")]
+    unexpected = [name for name in given if name not in own and not name.endswith("num_batches_tracked")]
     missing = [name for name in own if name not in given]
-    if 2 * len(fitting) < len(own):
-        raise UserError(
-            f"{source}: only {len(fitting)} of {len(own)} entries of {type(backbone).__name__} fit (the file has "
-            f"{_some(given)}; missing {_some(missing)}; of another shape {_some(misshaped)}); "
-            "give the weights of this architecture"
-        )
-    backbone.load_state_dict(fitting, strict=False)
-    return LoadReport(
-        str(source),
-        tuple(fitting),
-        tuple(reshaped),
-        tuple(missing),
-        tuple(misshaped),
-        tuple(unexpected),
-        translated.origin,
-        tuple(stride_warnings(backbone, translated.origin)),
+    report = LoadReport(
+        source,
+        loaded=tuple(fitting),
+        reshaped=tuple(reshaped),
+        missing=tuple(missing),
+        misshaped=tuple(misshaped),
+        unexpected=tuple(unexpected),
+        origin=origin,
+        warnings=tuple(warnings),
     )
+    return report, fitting
 
 
 def stride_warnings(backbone: Backbone, origin: Origin) -> list[str]:
@@ -133,9 +160,9 @@ def _adapt_channels(weight: Tensor, target: Tensor, in_channels: int) -> Tensor 
     return weight[:, torch.arange(in_channels) % 3] * (3 / in_channels)
 
 
-def _some(names: "tuple[str, ...] | list[str] | dict[str, Tensor]") -> str:
-    first = list(names)[:3]
-    return ", ".join([*first, "..."] if len(names) > 3 else first) or "none"
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join([*names[:3], "..."] if len(names) > 3 else names) or "none"
 
 
 def _locate(source: str | Path) -> Path:

@@ -42,7 +42,7 @@ class Classification(ScoringHead, Explainable):
     """K classes, ranks or numbers of each image, from one feature map: pooling, hidden layers if any, one linear layer.
 
     With average pooling and no hidden layers it is the classifier of torchvision's ResNets, whose `fc.weight` and
-    `fc.bias` are `linear.weight` and `linear.bias` here; `heads.torchvision_layout.split_torchvision_classifier`
+    `fc.bias` are `linear.weight` and `linear.bias` here; `heads.classifier_layouts.split_classifier`
     renames them. It computes in float32 under autocast too: it costs next to nothing, and a bfloat16 probability or
     number has only three digits.
 

@@ -82,8 +82,8 @@ class ModelConfig(Section):
     """The whole network."""
 
     weights: Path | None = None
-    """A state dict of a whole model, .safetensors or .pth: torchvision's detector or classifier, or a network of
-    segmentation-models-pytorch's."""
+    """A file with a whole model of another library's: a Faster R-CNN of torchvision's, Detectron2's or MMDetection's, a
+    classifier of torchvision's, timm's or MMPretrain's, a network of segmentation-models-pytorch's; docs/weights.md."""
 
 
 class OptimizerConfig(Section):

@@ -6,11 +6,16 @@ from pathlib import Path
 import torch
 
 from backbones import UserError, load_weights
+from backbones.layouts import Origin
+from backbones.weights import fit, stride_warnings
 from backbones.weights_file import read_weights
+from heads.classifier_layouts import split_classifier
+from heads.detector_layouts import split_detector
+from heads.model_layouts import ModelParts
 from heads.smp_layout import split_smp_model
-from heads.torchvision_layout import split_torchvision_classifier, split_torchvision_detector
 from tasks.checkpoint import load_checkpoint, require_same_image
-from tasks.config import Experiment, SegmentationConfig
+from tasks.config import Experiment, HeadConfig, SegmentationConfig
+from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
 
@@ -36,9 +41,11 @@ def load_initial_weights(
         return [_load_run(model, config, labels, init)]
     told = []
     if config.model.weights is not None:
-        told.append(_load_whole_model(model, config.model.weights, labels))
+        told += _load_whole_model(model, config, config.model.weights, labels)
     elif config.backbone.weights is not None:
-        told.append(f"backbone weights: {load_weights(model.backbone, config.backbone.weights)}")
+        report = load_weights(model.backbone, config.backbone.weights)
+        told.append(f"backbone weights: {report}")
+        told += [f"warning: {line}" for line in (*report.warnings, *_image_warnings(report.origin, config.image))]
     elif config.backbone.norm == "frozen_bn" or config.backbone.frozen_stages:
         told.append(
             "warning: the backbone starts from random weights but has frozen parts, which then never learn; give "
@@ -89,36 +96,65 @@ def class_tensors(config: Experiment, labels: Mapping[str, LabelMap]) -> set[str
     return {name for name, tensor in ours.items() if tensor.shape != theirs[name].shape}
 
 
-def _load_whole_model(model: Model, file: Path, labels: Mapping[str, LabelMap]) -> str:
+def _load_whole_model(model: Model, config: Experiment, file: Path, labels: Mapping[str, LabelMap]) -> list[str]:
     (name, classes), *others = labels.items()
     if others:
         raise UserError(
             f"model.weights {file} fills one head, but the config has {', '.join(labels)}; use --init instead"
         )
-    given = read_weights(file).tensors
-    match model.heads[name].reads:
-        case "boxes":
-            expected = "torchvision's Faster R-CNN"
-            backbone, head = split_torchvision_detector(given, classes.ids)
-        case "labels":
-            expected = "a classifier of torchvision's"
-            backbone, head = split_torchvision_classifier(given, str(file))
-        case _:
-            expected = "a model of segmentation-models-pytorch with this decoder"
-            backbone, head = split_smp_model(given, str(file))
+    parts, expected = _split(model, name, file, classes)
+    backbone = model.backbone.adapt_weights(parts.backbone)
     state = {f"backbone.{key}": tensor for key, tensor in backbone.items()}
-    state |= {f"heads.{name}.{key}": tensor for key, tensor in head.items()}
-    own = model.state_dict()
-    # Frozen norms have no such counter; it takes no part in the arithmetic.
-    state = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
-    misfits = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    misfits = [key for key in misfits if not key.endswith("num_batches_tracked")]
-    unknown = [key for key in state if key not in own]
-    if misfits or unknown:
+    state |= {f"heads.{name}.{key}": tensor for key, tensor in parts.head.items()}
+    warnings = [
+        *stride_warnings(model.backbone, parts.origin),
+        *_option_warnings(name, config.heads[name], parts.options),
+        *_image_warnings(parts.origin, config.image),
+    ]
+    source = f"the whole model from {file}"
+    report, fitting = fit(source, model.state_dict(), state, model.backbone.in_channels, parts.origin, warnings)
+    if report.missing or report.misshaped or report.unexpected:
         raise UserError(
-            f"model.weights {file}: {len(misfits)} tensors missing or of another shape ({', '.join(misfits[:3])}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3])}); expected {expected}, of this backbone and as many "
-            "classes"
+            f"model.weights: {report}; expected {expected}, of this backbone and as many classes, and all of it"
         )
-    model.load_state_dict(state, strict=False)
-    return f"weights: the whole model from {file}"
+    model.load_state_dict(fitting, strict=False)
+    return [f"weights: {report}", *(f"warning: {line}" for line in report.warnings)]
+
+
+def _split(model: Model, name: str, file: Path, classes: LabelMap) -> tuple[ModelParts, str]:
+    """A file as the parts of `model`, and what it was expected to hold."""
+    given, head = read_weights(file), model.heads[name]
+    own = model.backbone.state_dict().keys()
+    match head.reads:
+        case "boxes":
+            agnostic = len(head.state_dict().get("roi_head.bbox_pred.bias", ())) == 4
+            return (
+                split_detector(given, own, classes.ids, agnostic, str(file)),
+                "the Faster R-CNN with FPN of torchvision, Detectron2 or MMDetection",
+            )
+        case "labels":
+            return split_classifier(given, own, str(file)), "a classifier of torchvision's, timm's or MMPretrain's"
+    return split_smp_model(given, own, str(file)), "a model of segmentation-models-pytorch with this decoder"
+
+
+def _option_warnings(head: str, section: HeadConfig, options: Mapping[str, bool | int]) -> list[str]:
+    """A line where the weights were trained with other options of the head."""
+    other = {option: value for option, value in options.items() if getattr(section, option, value) != value}
+    if not other:
+        return []
+    flags = " ".join(f"--heads.{head}.{option} {value}" for option, value in other.items())
+    return [f"the weights expect {flags}; with other values boxes come out a little displaced until they are trained"]
+
+
+def _image_warnings(origin: Origin, image: ImageSpec) -> list[str]:
+    """A line where the weights expect images of other values than the config makes."""
+    if origin.mean is None or origin.std is None or image.channels != 3:
+        return []
+    pairs = zip((*origin.mean, *origin.std), (*image.mean, *image.std), strict=True)
+    if all(abs(theirs - ours) <= 0.02 * abs(theirs) for theirs, ours in pairs):
+        return []
+    flags = " ".join(f"{value:.4g}" for value in origin.mean), " ".join(f"{value:.4g}" for value in origin.std)
+    return [
+        f"the weights expect images with --image.mean {flags[0]} --image.std {flags[1]}; the config has "
+        f"{' '.join(f'{value:.4g}' for value in image.mean)} and {' '.join(f'{value:.4g}' for value in image.std)}"
+    ]

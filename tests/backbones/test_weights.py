@@ -112,9 +112,9 @@ def test_missing_and_misshaped_entries_are_told_and_kept(state: dict[str, Tensor
 
 
 def test_weights_of_another_architecture_are_refused(file: Path, tmp_path: Path) -> None:
-    assert "only 77 of 265 entries of ResNet50 fit" in refused(build_backbone("resnet50"), file)
+    assert "only 77 of 265 entries of resnet50 fit" in refused(build_backbone("resnet50"), file)
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    assert "only 0 of 100 entries of ResNet18 fit" in refused(build_backbone("resnet18"), tmp_path / "a.safetensors")
+    assert "only 0 of 100 entries of resnet18 fit" in refused(build_backbone("resnet18"), tmp_path / "a.safetensors")
 
 
 class Planted:

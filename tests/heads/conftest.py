@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from backbones.contract import Backbone, FeatureSpec
+from backbones.weights_file import WeightsFile
 from heads import BoxTargets, FasterRCNN, ImageSizes, Targets
-from heads.torchvision_layout import split_torchvision_detector
+from heads.detector_layouts import split_detector
 
 CLASSES = 4
 FEATURES = {f"c{level}": FeatureSpec(64 << level, 1 << level) for level in range(2, 6)}
@@ -119,6 +120,7 @@ def pair() -> Pair:
         predictor = reference.roi_heads.box_predictor
         spread(reference, {predictor.cls_score: 2.0, predictor.bbox_pred: 1.0})
     head = FasterRCNN(FEATURES, CLASSES, score_threshold=0.05, detections_per_image=300)
-    _, state = split_torchvision_detector(reference.state_dict(), range(1, CLASSES + 1))
-    head.load_state_dict(state)
+    body = reference.backbone.body.state_dict()
+    parts = split_detector(WeightsFile(reference.state_dict()), body, range(1, CLASSES + 1), class_agnostic=False)
+    head.load_state_dict(parts.head)
     return Pair(reference, Body(reference.backbone.body), head.eval())

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbones import FeatureSpec, UserError, build_backbone
+from backbones.weights_file import WeightsFile
 from heads import Classification, ImageSizes, LabelTargets, Targets, heads
-from heads.torchvision_layout import split_torchvision_classifier
+from heads.classifier_layouts import split_classifier
 from tasks.config import ClassificationConfig
 
 FEATURES = {"c4": FeatureSpec(6, 16), "c5": FeatureSpec(8, 32)}
@@ -52,11 +53,11 @@ def test_torchvisions_classifier(name: str) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
-    backbone_state, head_state = split_torchvision_classifier(reference.state_dict())
     backbone = build_backbone(name)
+    parts = split_classifier(WeightsFile(reference.state_dict()), backbone.state_dict())
     ours = Classification(backbone.features, 12)
-    backbone.load_state_dict(backbone_state)
-    ours.load_state_dict(head_state)
+    backbone.load_state_dict(parts.backbone)
+    ours.load_state_dict(parts.head)
     images = torch.rand(2, 3, 96, 64)
     size = torch.tensor([[96, 64]] * 2)
     with torch.no_grad():
@@ -67,8 +68,8 @@ def test_torchvisions_classifier(name: str) -> None:
 
 
 def test_a_state_dict_without_classifier() -> None:
-    with pytest.raises(UserError, match=r"net\.pth: fc\.bias is missing"):
-        split_torchvision_classifier({"fc.weight": torch.zeros(1)}, "net.pth")
+    with pytest.raises(UserError, match=r"net\.pth: no classifier in it"):
+        split_classifier(WeightsFile({"fc.weight": torch.zeros(1)}), [], "net.pth")
 
 
 def test_registered_with_the_fields_of_its_config() -> None:

@@ -5,6 +5,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from backbones import UserError, build_backbone
+from backbones.weights_file import WeightsFile
 from heads import ImageSizes, heads
 from heads.smp_layout import split_smp_model
 
@@ -12,13 +13,13 @@ from heads.smp_layout import split_smp_model
 def test_a_model_loads_whole_and_gives_the_same() -> None:
     torch.manual_seed(0)
     reference = smp.Unet("resnet18", encoder_weights=None, classes=4).eval()
-    backbone_state, head_state = split_smp_model(reference.state_dict(), "net.pth")
     backbone = build_backbone("resnet18").eval()
+    parts = split_smp_model(WeightsFile(reference.state_dict()), backbone.state_dict(), "net.pth")
     head = heads.build("unet", backbone.features, 3).eval()
-    left = backbone.load_state_dict(backbone_state, strict=False)
+    left = backbone.load_state_dict(parts.backbone, strict=False)
     assert not left.missing_keys
     assert not left.unexpected_keys
-    head.load_state_dict(head_state, strict=True)
+    head.load_state_dict(parts.head, strict=True)
     images, size = torch.rand(1, 3, 64, 96), torch.tensor([[64, 96]])
     with torch.inference_mode():
         found = head.logits(backbone(images), ImageSizes((64, 96), size, size))
@@ -30,4 +31,4 @@ def test_a_model_loads_whole_and_gives_the_same() -> None:
 )
 def test_anything_else_is_refused(keys: list[str]) -> None:
     with pytest.raises(UserError, match="segmentation-models-pytorch"):
-        split_smp_model(dict.fromkeys(keys, torch.zeros(1)), "net.pth")
+        split_smp_model(WeightsFile(dict.fromkeys(keys, torch.zeros(1))), [], "net.pth")

@@ -119,7 +119,7 @@ def test_torchvision_detector_by_name(command, tiny: Experiment, tmp_path: Path)
         assert torch.allclose(found[name], own[theirs], atol=1e-7), name
     # Another architecture is refused.
     said = command("train", tmp_path / "config.json", *arguments[:2], "--backbone.name", "resnet18")
-    assert "torchvision's Faster R-CNN, of this backbone" in said.complaint
+    assert "the Faster R-CNN with FPN of torchvision, Detectron2 or MMDetection, of this backbone" in said.complaint
 
 
 def test_list_counts_as_torchvision_publishes(command) -> None:

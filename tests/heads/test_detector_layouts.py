@@ -1,4 +1,5 @@
 import re
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -7,8 +8,9 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
+from backbones.weights_file import WeightsFile
 from heads import FasterRCNN
-from heads.torchvision_layout import split_torchvision_detector
+from heads.detector_layouts import split_detector
 
 FEATURES = {f"c{level}": FeatureSpec(64 << level, 1 << level) for level in range(2, 6)}
 COCO_IDS = [1, 13, 90]
@@ -34,12 +36,20 @@ def head() -> FasterRCNN:
         return FasterRCNN(FEATURES, len(COCO_IDS))
 
 
+def split(
+    state: dict[str, Tensor], class_ids: Iterable[int], source: str = "x.pth"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    own = [name.removeprefix("backbone.body.") for name in state if name.startswith("backbone.body.")]
+    parts = split_detector(WeightsFile(state), own, list(class_ids), class_agnostic=False, source=source)
+    return parts.backbone, parts.head
+
+
 def load(head: FasterRCNN, state: dict[str, Tensor]) -> None:
     head.load_state_dict(state, assign=True)
 
 
 def test_every_tensor_lands(coco_state: dict[str, Tensor], head: FasterRCNN) -> None:
-    backbone, state = split_torchvision_detector(coco_state, COCO_IDS)
+    backbone, state = split(coco_state, COCO_IDS)
     load(head, state)
     assert len(backbone) + len(state) == len(coco_state)
     assert "layer4.2.conv3.weight" in backbone
@@ -49,7 +59,7 @@ def test_every_tensor_lands(coco_state: dict[str, Tensor], head: FasterRCNN) -> 
 
 
 def test_class_rows_follow_the_raw_ids(coco_state: dict[str, Tensor]) -> None:
-    _, state = split_torchvision_detector(coco_state, COCO_IDS)
+    _, state = split(coco_state, COCO_IDS)
     for kind in ("weight", "bias"):
         scores = coco_state[f"roi_heads.box_predictor.cls_score.{kind}"]
         offsets = coco_state[f"roi_heads.box_predictor.bbox_pred.{kind}"]
@@ -61,7 +71,7 @@ def test_class_rows_follow_the_raw_ids(coco_state: dict[str, Tensor]) -> None:
 
 
 def test_equal_number_of_classes_is_taken_as_it_is(coco_state: dict[str, Tensor]) -> None:
-    _, state = split_torchvision_detector(coco_state, range(100, 190))
+    _, state = split(coco_state, range(100, 190))
     assert torch.equal(state["roi_head.cls_score.bias"], coco_state["roi_heads.box_predictor.cls_score.bias"])
 
 
@@ -73,21 +83,21 @@ def test_names_of_older_files(coco_state: dict[str, Tensor]) -> None:
     assert "rpn.head.conv.weight" in older
     assert "backbone.fpn.inner_blocks.0.weight" in older
     assert older.keys() != coco_state.keys()
-    _, old = split_torchvision_detector(older, COCO_IDS)
-    _, new = split_torchvision_detector(coco_state, COCO_IDS)
+    _, old = split(older, COCO_IDS)
+    _, new = split(coco_state, COCO_IDS)
     assert old.keys() == new.keys()
     assert all(torch.equal(old[name], new[name]) for name in new)
 
 
 def test_misfits_are_one_clear_line(coco_state: dict[str, Tensor]) -> None:
     with pytest.raises(UserError, match=r"f\.pth: roi_heads\.mask_head\.weight is not part of") as unknown:
-        split_torchvision_detector({**coco_state, "roi_heads.mask_head.weight": torch.ones(1)}, COCO_IDS, "f.pth")
+        split({**coco_state, "roi_heads.mask_head.weight": torch.ones(1)}, COCO_IDS, "f.pth")
     without = {name: tensor for name, tensor in coco_state.items() if "fc7" not in name}
-    with pytest.raises(UserError, match=r"fc7\.bias, roi_head\.fc7\.weight are missing") as missing:
-        split_torchvision_detector(without, COCO_IDS)
+    with pytest.raises(UserError, match=r"fc7\.bias, roi_heads\.box_head\.fc7\.weight are missing") as missing:
+        split(without, COCO_IDS)
     with pytest.raises(UserError, match="91 classes with background, which fit neither 2 classes") as classes:
-        split_torchvision_detector(coco_state, [1, 200])
+        split(coco_state, [1, 200])
     with pytest.raises(UserError, match=r"backbone\.body\.\* is missing"):
-        split_torchvision_detector({n: t for n, t in coco_state.items() if ".body." not in n}, COCO_IDS)
+        split({n: t for n, t in coco_state.items() if ".body." not in n}, COCO_IDS)
     for caught in (unknown, missing, classes):
         assert "\n" not in str(caught.value)
