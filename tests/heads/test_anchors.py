@@ -28,6 +28,22 @@ def test_equal_torchvision(padded: tuple[int, int], sizes: tuple[int, ...]) -> N
     assert len(anchors.elements.unique()) == len(expected)
 
 
+def test_with_strides_nothing_is_rounded() -> None:
+    """As Detectron2 and MMDetection define anchors; 800 / 32 is odd, and yet the coarsest level keeps its 64 pixels."""
+    sizes, strides = (32, 64, 128, 256, 512), (4, 8, 16, 32, 64)
+    grids = grids_of(800, 1344)
+    anchors = AnchorGenerator(sizes, RATIOS, strides)((800, 1344), grids)
+    for boxes, size, stride, (_, columns) in zip(
+        anchors.boxes.split(anchors.counts), sizes, strides, grids, strict=True
+    ):
+        row, column, ratio = 3, 5, 2
+        width = size / RATIOS[ratio] ** 0.5
+        height = size * RATIOS[ratio] ** 0.5
+        x, y = column * stride, row * stride
+        expected = torch.tensor([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        torch.testing.assert_close(boxes[(row * columns + column) * 3 + ratio], expected)
+
+
 def test_elements_and_inside_do_not_depend_on_padding() -> None:
     generator = AnchorGenerator((32, 64, 128, 256, 512), RATIOS)
     valid = torch.tensor([[60, 90]])
