@@ -129,7 +129,7 @@ def study_depth(argv: Sequence[str]) -> None:
     arguments = _choose(StudyDepthArguments, argv)
     from tasks.depth_study.study import study_depth
 
-    study_depth(arguments.experiment, arguments.networks, out=arguments.out, source=arguments.config)
+    study_depth(arguments.experiment, arguments.networks, out=arguments.out)
 
 
 def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None = None) -> A:

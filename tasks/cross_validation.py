@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -17,8 +16,7 @@ from tasks.evaluation import Evaluator, show_metrics
 from tasks.kinds import head_labels, wanted_targets
 from tasks.predicting import accelerator_for, load_predictor
 from tasks.progress import Reporter
-from tasks.run_folder import RunFolder
-from tasks.training import train_experiment
+from tasks.training import train_or_resume
 
 DEALT_BY = ("format", "train", "val", "folds", "fold", "group_by")
 
@@ -46,14 +44,12 @@ def cross_validate(config: Experiment, *, out: Path | None = None, source: Path 
     root = out or Path("runs") / f"{config.name}-{count}-fold"
     for fold in range(count):
         folder = root / f"fold_{fold}"
-        own, begun = _fold(config, fold), latest_checkpoint(folder / "checkpoints") is not None
-        if begun:
+        own = _fold(config, fold)
+        if latest_checkpoint(folder / "checkpoints") is not None:
             _require_same_folds(folder, own)
-        elif RunFolder(folder).begun_in_vain():
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
         # accelerate's own state would choose a device before the config has.
         Reporter(os.environ.get("RANK", "0") == "0").notice(f"FOLD {fold + 1} OF {count}", [str(folder)])
-        train_experiment(own, out=None if begun else folder, resume=folder if begun else None, source=source)
+        train_or_resume(own, folder, source)
     # The folds were trained in the precision that the config asks for; scoring starts afresh.
     AcceleratorState._reset_state()
     accelerator = accelerator_for(config, config.runner.device)

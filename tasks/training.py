@@ -1,5 +1,6 @@
 """From a resolved experiment to a trained run: puts data, model, folder and runner together, and says what came out."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from accelerate.utils.operations import broadcast_object_list
 
 from backbones import UserError
-from tasks.checkpoint import Checkpoint, load_checkpoint, require_same_image, require_same_labels
+from tasks.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, require_same_image, require_same_labels
 from tasks.config import Experiment
 from tasks.data.augmentation.augment import require_fitting
 from tasks.data.loader import TrainingLoader
@@ -105,6 +106,18 @@ def train_experiment(
         show_metrics(reporter, metrics, evaluator.notes())
         _conclude(reporter, folder, source or folder.config)
     return metrics
+
+
+def train_or_resume(config: Experiment, folder: Path, source: Path | None = None) -> dict[str, float]:
+    """Train `config` in `folder`, going on where a run in it stopped; a run that is done only tells its metrics.
+
+    For commands of several runs, which are to go on when they are given again. Arguments and errors as for
+    `train_experiment`.
+    """
+    begun = latest_checkpoint(folder / "checkpoints") is not None
+    if not begun and RunFolder(folder).begun_in_vain():
+        shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
+    return train_experiment(config, out=None if begun else folder, resume=folder if begun else None, source=source)
 
 
 def _leaves_weights_unused(config: Experiment) -> bool:
