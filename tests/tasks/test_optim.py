@@ -1,6 +1,7 @@
 """Groups, penalties and schedules, against autograd and torch's own schedulers; LAMB against timm's."""
 
 import math
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from tasks.checkpoint import optimizer_tensors, restore_optimizer
 from tasks.config import Experiment, OptimizerConfig, ScheduleConfig
+from tasks.experiment_file import read_experiment
 from tasks.label_map import LabelMap
 from tasks.lamb import Lamb
 from tasks.model import Model, build_model
@@ -245,10 +247,12 @@ def test_a_curve_over_steps(policy: str, sgd: torch.optim.SGD) -> None:
 
 def test_published_iterations() -> None:
     """He et al. 2015, section 4.2: the rate is 0.1, and 0.01 for the first 400 iterations of ResNet-110."""
-    config = ScheduleConfig(steps=64000, milestones=(32000, 48000), warmup_steps=400, warmup_factor=0.1)
+    config = read_experiment(Path("configs/cls/cifar_resnet110.py")).experiment
+    assert count_steps(390, config.schedule) == 64000
     at = [0, 399, 400, 31999, 32000, 47999, 48000, 63999]
     expected = [0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    assert [0.1 * factor for factor in factors(config, at)] == pytest.approx(expected, rel=1e-12)
+    rates = [config.optimizer.lr * factor for factor in factors(config.schedule, at)]
+    assert rates == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_warm_up_that_does_not_rise(sgd: torch.optim.SGD) -> None:
