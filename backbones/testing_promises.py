@@ -90,7 +90,7 @@ def bfloat16(probe: Probe, net: Backbone) -> Iterator[str]:
     for name, level in levels.items():
         # bf16 has 8 bits of mantissa; deep networks gather more of its error than an elementwise bound would allow.
         likeness = torch.cosine_similarity(level.float().flatten(), expected[name].float().flatten(), dim=0)
-        if not likeness > 0.95:
+        if not likeness > 0.9:
             yield f"{name} under bf16 autocast has little to do with float32's (cosine {likeness:.2f})"
 
 

@@ -54,13 +54,13 @@ class BackboneConfig(Section):
     """Which network turns images into feature maps. A field left at None is the network's own default."""
 
     name: str = "resnet50"
-    """A registered backbone; `tools/list.py` names them."""
+    """A registered backbone, as `tools/list.py` names them, or `timm/NAME` for any network of timm's."""
     weights: str | None = None
     """A file, or `torchvision/NAME[.WEIGHTS]` or `timm/NAME[.TAG]` to download; None starts from random."""
     norm: Literal["bn", "frozen_bn", "sync_bn", "gn"] | None = None
     """Normalisation layer."""
     frozen_stages: Natural | None = None
-    """Stages that do not train: 1 is the stem, 2 the stem and the first stage (C2), up to 5."""
+    """Stages that do not train: 1 is the stem, 2 the stem and the first stage (C2), and so on."""
     output_stride: Literal[8, 16, 32] | None = None
     """Stride of C5; below 32 the last stages are dilated instead."""
     zero_init_last: bool | None = None

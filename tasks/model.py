@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from backbones import Backbone, UserError, build_backbone
 from heads import Head, Prediction, ScoringHead, heads
+from tasks.batch_sizes import require_batch_sizes
 from tasks.config import Experiment
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
@@ -34,8 +35,8 @@ class Model(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """Batches are padded to a multiple of this: the largest stride of the backbone, at least 32."""
-        return max(32, *(spec.stride for spec in self.backbone.features.values()))
+        """Batches are padded to a multiple of this."""
+        return self.backbone.divisor
 
     def network_input(self, batch: Batch) -> Tensor:
         """(B, C, H, W) normalised images of a batch, a new tensor; padding is exactly zero."""
@@ -95,7 +96,7 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
         labels: the classes of each head, by head name.
 
     Raises:
-        UserError: an option, level or image setting does not fit.
+        UserError: an option, a level, or the size of the images does not fit.
     """
     import_plugins(config.plugins)
     image = config.image
@@ -103,6 +104,7 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     if not config.heads:
         raise UserError("heads is empty; a config needs at least one head, such as heads={'boxes': FasterRCNNConfig()}")
     backbone = build_backbone(config.backbone.name, in_channels=image.channels, **config.backbone.factory_options())
+    require_batch_sizes(backbone, config)
     built: dict[str, Head] = {}
     for name, head in config.heads.items():
         built[name] = heads.build(head.name, backbone.features, len(labels[name]), **head.factory_options())

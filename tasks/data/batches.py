@@ -137,7 +137,7 @@ def collate(samples: Sequence[Sample], divisor: int) -> Batch:
 
     Args:
         samples: B samples of equal channels and type.
-        divisor: height and width of the batch become multiples of this: the largest stride of the backbone.
+        divisor: height and width of the batch become multiples of this, the backbone's divisor.
     """
     sizes = np.array([sample.image.shape[:2] for sample in samples], np.int64)
     height, width = (-(-sizes.max(0) // divisor) * divisor).tolist()
