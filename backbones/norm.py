@@ -1,5 +1,6 @@
 """Normalisation layers by name, and a convolution that absorbs the ones that are a fixed affine map."""
 
+import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -52,7 +53,8 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
 
     `bn` BatchNorm; `frozen_bn` its fixed form, for fine-tuning with few images a batch; `sync_bn` BatchNorm over the
     batches of all processes (torch has it for accelerators only: several processes on CPUs cannot train with it);
-    `gn` GroupNorm of 32 groups (Wu and He, arXiv:1803.08494).
+    `gn` GroupNorm of 32 groups (Wu and He, arXiv:1803.08494), of fewer where they would be of a single channel or of
+    unequal sizes.
 
     Raises:
         UserError: no such kind.
@@ -64,7 +66,7 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "sync_bn":
         return nn.SyncBatchNorm(channels)
     if kind == "gn":
-        return nn.GroupNorm(32, channels)
+        return nn.GroupNorm(math.gcd(32, channels // 2), channels)
     raise UserError(f"norm {kind!r} is not known; choose one of {', '.join(get_args(Norm))}")
 
 
@@ -84,6 +86,11 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     y: Tensor = conv(x)
     z: Tensor = norm(y)
     return z.to(y.dtype)  # CUDA's autocast runs GroupNorm in float32 and would leave all that follows in it
+
+
+def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """The norm and a ReLU, in the type of `x`, where no convolution precedes the norm."""
+    return F.relu(norm(x).to(x.dtype), inplace=True)
 
 
 def _affine(norm: "FrozenBatchNorm | nn.BatchNorm2d | nn.SyncBatchNorm") -> tuple[Tensor, Tensor]:

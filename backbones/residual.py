@@ -1,17 +1,17 @@
 """Residual blocks and their designs: what is added to what, and where the stride, the groups and the attention lie."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.blur_pool import BlurPool
 from backbones.convolution import Conv
-from backbones.norm import conv_norm
+from backbones.errors import UserError
+from backbones.norm import FrozenBatchNorm, conv_norm
 from backbones.squeeze_excite import SqueezeExcite
 from backbones.stochastic_depth import DropPath
 
@@ -60,6 +60,41 @@ class BlockPlace:
     entry_dilation: int = 1
     dilation: int = 1
     drop_path: float = 0.0
+
+
+def stage_places(
+    depths: Sequence[int],
+    width: int,
+    in_channels: int,
+    expansion: int,
+    total_stride: int,
+    output_stride: int,
+    rates: Sequence[float],
+) -> list[list[BlockPlace]]:
+    """Places of the blocks of each stage: from stage to stage the width doubles, and so does the stride, up to a limit.
+
+    Args:
+        depths: number of blocks in each stage.
+        width: of the first stage.
+        in_channels: of the first block.
+        expansion: output channels of a block over its width.
+        total_stride: of the first stage.
+        output_stride: stages whose stride would be larger dilate their convolutions instead.
+        rates: `drop_path` of each block, all stages' in a row.
+    """
+    stages: list[list[BlockPlace]] = []
+    remaining, dilation = iter(rates), 1
+    for index, depth in enumerate(depths):
+        stride, entry_dilation = (1 if index == 0 else 2), dilation
+        if total_stride * stride > output_stride:
+            stride, dilation = 1, dilation * 2
+        total_stride *= stride
+        stages.append([])
+        for _ in range(depth):
+            stages[-1].append(BlockPlace(in_channels, width, stride, entry_dilation, dilation, next(remaining)))
+            in_channels, stride, entry_dilation = width * expansion, 1, dilation
+        width *= 2
+    return stages
 
 
 class Projection(nn.Sequential):
@@ -202,7 +237,17 @@ class Bottleneck(ResidualBlock):
 
 
 def zero_last_norms(network: nn.Module) -> None:
-    """Start each residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1)."""
+    """Start each residual branch at zero (Goyal et al., arXiv:1706.02677, section 5.1).
+
+    Raises:
+        UserError: the norms do not train.
+    """
     for module in network.modules():
         if isinstance(module, ResidualBlock):
-            torch.nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))
+            norm = module.get_submodule(module.last_norm)
+            if isinstance(norm, FrozenBatchNorm):
+                raise UserError(
+                    f"{type(network).__name__}: zero_init_last needs a norm that trains; frozen_bn would keep the "
+                    "branches at zero"
+                )
+            nn.init.zeros_(norm.get_parameter("weight"))

@@ -24,7 +24,7 @@ from backbones.contract import FeatureSpec, register_backbone
 from backbones.convolution import Conv, Init
 from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm
-from backbones.residual import BasicBlock, BlockDesign, BlockPlace, Bottleneck, NormFactory, zero_last_norms
+from backbones.residual import BasicBlock, BlockDesign, Bottleneck, NormFactory, stage_places, zero_last_norms
 from backbones.staged import StagedBackbone
 from backbones.stochastic_depth import drop_rates
 
@@ -104,10 +104,6 @@ class ResNet(StagedBackbone):
         name, architecture = type(self).__name__, self.architecture
         if output_stride not in (8, 16, 32):
             raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
-        if zero_init_last and norm == "frozen_bn":
-            raise UserError(
-                f"{name}: zero_init_last needs a norm that trains; frozen_bn would keep the branches at zero"
-            )
         if architecture.design.shortcut == "none" and (zero_init_last or drop_path):
             option = "zero_init_last" if zero_init_last else "drop_path"
             raise UserError(f"{name}: {option} would leave nothing of a block that has no shortcut; leave it out")
@@ -118,21 +114,14 @@ class ResNet(StagedBackbone):
         self.bn1 = norm_factory(64)
         self.pool_blur = BlurPool(64) if antialias else None
         self.features = {"c1": FeatureSpec(64, 2)}
-        channels, total_stride, dilation = 64, 4, 1
-        rates = iter(drop_rates(drop_path, sum(architecture.depths), name))
-        for index, depth in enumerate(architecture.depths):
-            width = 64 * 2**index
-            stride, entry_dilation = (1 if index == 0 else 2), dilation
-            if total_stride * stride > output_stride:
-                stride, dilation = 1, dilation * 2
-            total_stride *= stride
-            blocks = []
-            for _ in range(depth):
-                place = BlockPlace(channels, width, stride, entry_dilation, dilation, next(rates))
-                blocks.append(architecture.block(design, place, norm_factory))
-                channels, stride, entry_dilation = width * architecture.block.expansion, 1, dilation
-            self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
-            self.features[f"c{index + 2}"] = FeatureSpec(channels, total_stride)
+        rates, stride = drop_rates(drop_path, sum(architecture.depths), name), 4
+        expansion = architecture.block.expansion
+        stages = stage_places(architecture.depths, 64, 64, expansion, stride, output_stride, rates)
+        for index, places in enumerate(stages, start=1):
+            blocks = [architecture.block(design, place, norm_factory) for place in places]
+            self.add_module(f"layer{index}", nn.Sequential(*blocks))
+            stride *= places[0].stride
+            self.features[f"c{index + 1}"] = FeatureSpec(places[0].width * expansion, stride)
 
         if zero_init_last:
             zero_last_norms(self)
