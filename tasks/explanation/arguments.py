@@ -22,7 +22,7 @@ class ExplainArguments:
     averaged gradients, as of gradcam and gradcam++, show all objects of a class and not only the one asked for."""
     levels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--level"])] = ()
     """Feature maps to look at, such as c5; several are fused by layercam. By default the deepest that counts; of
-    layercam, all from stride 4 on."""
+    layercam for boxes and masks, all from stride 8 on."""
     head: str | None = None
     """Name of the head to explain; by default all."""
     classes: tuple[str, ...] = ()

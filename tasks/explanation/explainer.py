@@ -31,7 +31,7 @@ class Explainer:
         head: name of the head.
         method: how. `scorecam` is the one without gradients: unlike Eigen-CAM, whose map is the same for all classes
             and boxes, it asks the network what it makes of the image where a channel is active.
-        levels: feature maps to look at; empty chooses: of `layercam` for boxes and masks all from stride 4 on, else
+        levels: feature maps to look at; empty chooses: of `layercam` for boxes and masks all from stride 8 on, else
             the deepest that the head's logits depend on.
 
     Attributes:
@@ -58,7 +58,7 @@ class Explainer:
         if len(levels) > 1 and method != "layercam":
             raise UserError(f"levels is {' '.join(levels)}, but only layercam fuses levels; give {method} one")
         if not levels and method == "layercam" and getattr(module, "reads", None) in ("boxes", "masks"):
-            levels = [level for level, spec in known.items() if spec.stride >= 4]
+            levels = [level for level, spec in known.items() if spec.stride >= 8]
         self.levels = tuple(dict.fromkeys(levels))
 
     def __call__(self, batch: Batch, prediction: Prediction, subjects: Sequence[Subject]) -> Tensor:

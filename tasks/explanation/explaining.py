@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from backbones.errors import UserError
-from heads.contract import Prediction
+from heads.contract import ImageSizes, Prediction
 from tasks.checkpoint import load_checkpoint
 from tasks.config import DataConfig, Experiment
 from tasks.data.augmentation.augment import evaluated_part
@@ -43,6 +43,8 @@ def explain_images(arguments: ExplainArguments) -> None:
     Raises:
         UserError: the checkpoint cannot be used, there is no image, or what is asked for is not there.
     """
+    if not arguments.images:
+        raise UserError("no images given after the run; give files, folders or glob patterns")
     files = find_images(arguments.images)
     if folds := fold_runs(arguments.run):
         raise UserError(
@@ -78,7 +80,7 @@ def explain_images(arguments: ExplainArguments) -> None:
             panels = [_predicted(task, picture, prediction, labels, arguments.threshold)]
             panels += [_explained(picture, *each) for each in zip(subjects, heats, strict=True)]
             stem = place.stem(image_id) + (f"_{name}" if len(config.heads) > 1 else "")
-            save_picture(arguments.out / f"{stem}.png", draw_sheet(panels, _caption(explainer)))
+            save_picture(arguments.out / f"{stem}.png", draw_sheet(panels, _caption(explainer, batch.sizes)))
             written += 1
     if not written:
         raise UserError(f"nothing to explain was found in any image{_way_out(next(iter(tasks.values())), arguments)}")
@@ -155,7 +157,10 @@ def _explained(picture: Picture, subject: Subject, heat: Heat) -> tuple[str, Pic
     return subject.title, drawn
 
 
-def _caption(explainer: Explainer) -> str:
-    of = f" of {', '.join(explainer.levels)}" if explainer.levels else ""
+def _caption(explainer: Explainer, sizes: ImageSizes) -> str:
+    """What the colours mean, with the cells of each level: where they are few, the map is no more than a hint."""
+    strides = {level: explainer.model.backbone.features[level].stride for level in explainer.levels}
+    cells = [f"{name} ({' x '.join(str(-(-side // s)) for side in sizes.padded)})" for name, s in strides.items()]
+    of = f" of {', '.join(cells)}" if cells else ""
     share = f"percentile {HIGHEST_PERCENTILE:g}" if explainer.method == "integrated_gradients" else "strongest pixel"
     return f"share of the {share} of each map, {NAMES[explainer.method]}{of}"

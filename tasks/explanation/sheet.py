@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from tasks.drawing import Image, Picture
 
 Heat = npt.NDArray[np.float32]
-OPACITY = 0.75  # of the strongest heat
+OPACITY = 0.65  # of the strongest heat
 LONGEST_PANEL = 900  # pixels of the long side
 INK, PAPER, GAP = (40, 40, 40), 255, 6
 
