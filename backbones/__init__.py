@@ -29,6 +29,7 @@ def __getattr__(name: str) -> object:
     import_module("backbones.preactivation")
     import_module("backbones.cifar_resnet")
     import_module("backbones.densenet")
+    import_module("backbones.highway")
     import_module("backbones.timm_backbone")  # and all that begin with timm/
     home = "backbones.weights" if name in ("LoadReport", "load_weights") else "backbones.contract"
     return getattr(import_module(home), name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from backbones.contract import FeatureSpec, register_backbone
 from backbones.convolution import Conv, Init
 from backbones.errors import UserError
-from backbones.norm import Norm, conv_norm, make_norm
+from backbones.norm import Norm, conv_norm, make_norm, norm_relu
 from backbones.residual import NormFactory
 from backbones.staged import StagedBackbone
 
@@ -70,11 +70,6 @@ class Transition(nn.Module):
         else:
             x = _average_neighbours(_average_neighbours(level, 2, self.spacing), 3, self.spacing)
         return cast(Tensor, self.conv(x))
-
-
-def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
-    """The norm and a ReLU, in the type of `x`: CUDA's autocast runs GroupNorm in float32."""
-    return F.relu(norm(x).to(x.dtype), inplace=True)
 
 
 def _average_neighbours(x: Tensor, dim: int, spacing: int) -> Tensor:
