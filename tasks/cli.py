@@ -100,6 +100,20 @@ class PlanArguments:
     """The config to write; by default <data>_plan.py."""
 
 
+@dataclass
+class ExportWeightsArguments:
+    """Write the weights of a run by the names of another library, which then loads them as its own."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder (its best checkpoint) or a checkpoint."""
+    layout: Literal["torchvision", "timm", "smp", "detectron2", "mmdetection"]
+    """Whose names."""
+    out: Path
+    """The file, .pth or .safetensors."""
+    head: str | None = None
+    """Which head, where a run has several."""
+
+
 def train(argv: Sequence[str]) -> None:
     """`tools/train.py`."""
     resume = early_options(argv, "--resume").get("--resume")
@@ -225,7 +239,18 @@ TRAINING_TOOLS: dict[type, str] = {
     CrossValidateArguments: "cross_validate",
     StudyDepthArguments: "study_depth",
 }
+
+
+def export_weights(argv: Sequence[str]) -> None:
+    """`tools/export_weights.py`."""
+    arguments = parse(ExportWeightsArguments, argv)
+    from tasks.exporting import export_weights
+
+    export_weights(arguments.run, arguments.layout, arguments.out, arguments.head)
+
+
 COMMANDS = {
+    "export_weights": export_weights,
     "plan": plan,
     "train": train,
     "cross_validate": cross_validate,

@@ -109,6 +109,7 @@ def _load_whole_model(model: Model, config: Experiment, file: Path, labels: Mapp
     warnings = [
         *stride_warnings(model.backbone, parts.origin),
         *_option_warnings(name, config.heads[name], parts.options),
+        *_dilation_warnings(model, name, config),
         *_image_warnings(parts.origin, config.image),
     ]
     source = f"the whole model from {file}"
@@ -135,6 +136,16 @@ def _split(model: Model, name: str, file: Path, classes: LabelMap) -> tuple[Mode
         case "labels":
             return split_classifier(given, own, str(file)), "a classifier of torchvision's, timm's or MMPretrain's"
     return split_smp_model(given, own, str(file)), "a model of segmentation-models-pytorch with this decoder"
+
+
+def _dilation_warnings(model: Model, head: str, config: Experiment) -> list[str]:
+    """A line where segmentation-models-pytorch would have dilated the backbone in another way."""
+    if model.heads[head].reads != "masks" or config.backbone.output_stride in (None, 32):
+        return []
+    return [
+        f"with backbone.output_stride {config.backbone.output_stride}, segmentation-models-pytorch dilates the first "
+        "block of a stage as well, and ours does not; masks come out a little different until they are trained"
+    ]
 
 
 def _option_warnings(head: str, section: HeadConfig, options: Mapping[str, bool | int]) -> list[str]:
