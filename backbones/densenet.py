@@ -1,4 +1,7 @@
-"""DenseNets (Huang et al., Densely Connected Convolutional Networks, arXiv:1608.06993, table 1: DenseNet-BC).
+"""DenseNets (Huang et al., Densely Connected Convolutional Networks, arXiv:1608.06993).
+
+    densenet121 ... densenet201, densenet161    table 1: with bottlenecks and compression
+    cifar_densenet40                            section 4.2, k = 12, with neither, for images of 32 pixels
 
 Parameters are named as torchvision's and timm's behind their prefix `features.`, which the reader of weights knows.
 """
@@ -45,22 +48,40 @@ class DenseLayer(nn.Module):
         return F.dropout(self.conv2(x), self.drop_rate, self.training)
 
 
+class SingleDenseLayer(nn.Module):
+    """Norm, ReLU and 3x3 convolution; as `DenseLayer` without the bottleneck."""
+
+    def __init__(self, in_channels: int, growth: int, norm: NormFactory, drop_rate: float) -> None:
+        super().__init__()
+        self.norm1 = norm(in_channels)
+        self.conv1 = Conv(in_channels, growth, 3, 1, 1)
+        self.drop_rate = drop_rate
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """As `DenseLayer`'s."""
+        x = self.conv1(norm_relu(self.norm1, torch.cat(features, 1)))
+        return F.dropout(x, self.drop_rate, self.training)
+
+
 class Transition(nn.Module):
-    """1x1 convolution to half the channels and averages of 2x2 pixels (section 3, pooling layers and compression).
+    """1x1 convolution and averages of 2x2 pixels (section 3, pooling layers and compression).
 
     Its norm, with the ReLU, is what the level before it ends with: the network calls it.
 
     Args:
-        channels: that come in.
+        in_channels: of the input.
+        out_channels: of the output.
         norm: makes the norm for a number of channels.
         stride: 2; or 1, where all averages are kept, not every second.
         spacing: of the pixels that are averaged, where `stride` is 1.
     """
 
-    def __init__(self, channels: int, norm: NormFactory, stride: int, spacing: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: NormFactory, stride: int = 2, spacing: int = 1
+    ) -> None:
         super().__init__()
-        self.norm = norm(channels)
-        self.conv = Conv(channels, channels // 2, 1)
+        self.norm = norm(in_channels)
+        self.conv = Conv(in_channels, out_channels, 1)
         self.stride, self.spacing = stride, spacing
 
     def forward(self, level: Tensor) -> Tensor:
@@ -80,6 +101,49 @@ def _average_neighbours(x: Tensor, dim: int, spacing: int) -> Tensor:
     return (x + behind) / 2
 
 
+class DenseNetwork(StagedBackbone):
+    """What the networks for large and for small images share; a subclass builds `conv0`, perhaps `norm0`, dense blocks
+    called `denseblock1` and so on, `transition1` and so on between them, and the norm behind the last one.
+
+    Each level ends in a norm and a ReLU: it is what the next transition's convolution takes (as in
+    segmentation-models-pytorch; timm gives the bare concatenations of a block, in which no two layers' outputs have one
+    scale) or, of the last block, what the classifier averages. Where a size is odd, the last row or column is averaged
+    alone, as the contract of sizes asks; torchvision and timm drop it. For multiples of 32 pixels it is all the same.
+    """
+
+    def parts(self) -> list[list[nn.Module]]:
+        parts: list[list[nn.Module]] = [[m for name, m in self.named_children() if name in ("conv0", "norm0")]]
+        for index, block in enumerate(self._blocks(), 1):
+            entry: list[nn.Module] = [self._transition(index - 1).conv] if index > 1 else []
+            parts.append([*entry, block, self._last_norm(index)])
+        return parts
+
+    def _require_drop_rate(self, drop_rate: float) -> None:
+        if not 0 <= drop_rate < 1:
+            raise UserError(f"{type(self).__name__}: drop_rate is {drop_rate}; give 0 (none) or more, below 1")
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        """The level that each dense block ends in, of what enters the first one."""
+        levels: list[Tensor] = []
+        for index, block in enumerate(self._blocks(), 1):
+            features = [self._transition(index - 1)(levels[-1]) if levels else x]
+            for layer in block.values():
+                features.append(self._run(layer, *features))
+            levels.append(norm_relu(self._last_norm(index), torch.cat(features, 1)))
+        return levels
+
+    def _blocks(self) -> list[nn.ModuleDict]:
+        return [cast(nn.ModuleDict, block) for name, block in self.named_children() if name.startswith("denseblock")]
+
+    def _transition(self, index: int) -> Transition:
+        return cast(Transition, self.get_submodule(f"transition{index}"))
+
+    def _last_norm(self, index: int) -> nn.Module:
+        """Of the block of that number, from 1 on."""
+        count = len(self._blocks())
+        return self._transition(index).norm if index < count else self.get_submodule(f"norm{count + 1}")
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """What tells one DenseNet from another.
@@ -93,13 +157,8 @@ class Architecture:
     depths: tuple[int, int, int, int]
 
 
-class DenseNet(StagedBackbone):
+class DenseNet(DenseNetwork):
     """A stem of stride 4 and four dense blocks with transitions between them; a subclass names its architecture.
-
-    Each level ends in a norm and a ReLU: c1 is the stem, c2 to c4 are what the next transition's convolution takes (as
-    in segmentation-models-pytorch; timm gives the bare sums of a block, of which no two channels have one scale), and
-    c5 is what the classifier averages. Where a size is odd, the last row or column is averaged alone, as the contract
-    of sizes asks; torchvision and timm drop it. For multiples of 32 pixels it is all the same.
 
     Args:
         in_channels: channels of the images.
@@ -135,8 +194,7 @@ class DenseNet(StagedBackbone):
         name, growth = type(self).__name__, self.architecture.growth
         if output_stride not in (8, 16, 32):
             raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
-        if not 0 <= drop_rate < 1:
-            raise UserError(f"{name}: drop_rate is {drop_rate}; give 0 (none) or more, below 1")
+        self._require_drop_rate(drop_rate)
 
         norm_factory = partial(make_norm, norm)
         channels, total_stride, dilation = 2 * growth, 4, 1
@@ -154,40 +212,65 @@ class DenseNet(StagedBackbone):
                 self.norm5 = norm_factory(channels)
             else:
                 stride = 2 if total_stride < output_stride else 1
-                self.add_module(f"transition{index}", Transition(channels, norm_factory, stride, dilation))
-                channels, total_stride = channels // 2, total_stride * stride
-                dilation *= 2 // stride
+                transition = Transition(channels, channels // 2, norm_factory, stride, dilation)
+                self.add_module(f"transition{index}", transition)
+                channels, total_stride, dilation = channels // 2, total_stride * stride, dilation * 2 // stride
         self._complete(init)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, in_channels, H, W) float -> c1 (the stem, stride 2) and c2 to c5, as in `features`."""
         x = F.relu(conv_norm(self.conv0, self.norm0, images), inplace=True)
-        levels = {"c1": x}
-        x = F.max_pool2d(x, 3, 2, 1)
-        for index, block in enumerate(self._blocks(), 1):
-            features = [x]
-            for layer in block.values():
-                features.append(self._run(layer, *features))
-            x = levels[f"c{index + 1}"] = norm_relu(self._last_norm(index), torch.cat(features, 1))
-            if index < 4:
-                x = self._transition(index)(x)
-        return levels
+        levels = self._levels(F.max_pool2d(x, 3, 2, 1))
+        return dict(zip(self.features, [x, *levels], strict=True))
 
-    def parts(self) -> list[list[nn.Module]]:
-        stages: list[list[nn.Module]] = [[self.conv0, self.norm0]]
-        for index, block in enumerate(self._blocks(), 1):
-            entry: list[nn.Module] = [self._transition(index - 1).conv] if index > 1 else []
-            stages.append([*entry, block, self._last_norm(index)])
-        return stages
 
-    def _blocks(self) -> list[nn.ModuleDict]:
-        return [cast(nn.ModuleDict, self.get_submodule(f"denseblock{index}")) for index in range(1, 5)]
+@register_backbone("cifar_densenet40")
+class CifarDenseNet40(DenseNetwork):
+    """A 3x3 convolution of 16 channels and three dense blocks of 12 layers, each of which adds 12 channels, at strides
+    1, 2 and 4; 1.0 M parameters with a classifier of 10 classes.
 
-    def _transition(self, index: int) -> Transition:
-        return cast(Transition, self.get_submodule(f"transition{index}"))
+    Args:
+        in_channels: channels of the images.
+        norm: as of `DenseNet`.
+        frozen_stages: as of `DenseNet`, up to 4.
+        init: as of `DenseNet`.
+        drop_rate: as of `DenseNet`; 0.2 in the paper, where images are not augmented.
+        activation_checkpointing: as of `DenseNet`.
 
-    def _last_norm(self, index: int) -> nn.Module:
-        return self.norm5 if index == 4 else self._transition(index).norm
+    Raises:
+        UserError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        norm: Norm = "bn",
+        frozen_stages: int = 0,
+        init: Init = "kaiming",
+        drop_rate: float = 0.0,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(in_channels, frozen_stages, activation_checkpointing)
+        self._require_drop_rate(drop_rate)
+        norm_factory, channels = partial(make_norm, norm), 16
+        self.conv0 = Conv(in_channels, channels, 3, 1, 1)
+        self.features = {}
+        for index in (1, 2, 3):
+            layers = nn.ModuleDict()
+            for number in range(1, 13):
+                layers[f"denselayer{number}"] = SingleDenseLayer(channels, 12, norm_factory, drop_rate)
+                channels += 12
+            self.add_module(f"denseblock{index}", layers)
+            self.features[f"c{index - 1}"] = FeatureSpec(channels, 2 ** (index - 1))
+            if index < 3:
+                self.add_module(f"transition{index}", Transition(channels, channels, norm_factory))
+        self.norm4 = norm_factory(channels)
+        self._complete(init)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, in_channels, H, W) float -> the three blocks c0, c1 and c2, as in `features`."""
+        return dict(zip(self.features, self._levels(self.conv0(images)), strict=True))
 
 
 ARCHITECTURES = {

@@ -31,6 +31,11 @@ def split_smp_model(file: WeightsFile, own: Collection[str], source: str) -> Mod
             f"{source}: a model of MMSegmentation, none of whose decode heads computes what one of ours does; give it "
             "as --backbone.weights instead, which takes its backbone"
         )
+    if any(name.startswith("encoder.features.norm5.") for name in file.tensors):
+        raise UserError(
+            f"{source}: a model of segmentation-models-pytorch on a DenseNet, whose last ReLU it leaves out and ours "
+            "does not; give it as --backbone.weights instead, which takes its encoder"
+        )
     prefix = ENCODER.prefixes[0]
     encoder = {name: tensor for name, tensor in file.tensors.items() if name.startswith(prefix)}
     head = {name: tensor for name, tensor in file.tensors.items() if name.startswith(HEAD)}

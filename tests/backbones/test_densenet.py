@@ -138,6 +138,26 @@ def test_odd_borders_are_averaged_alone() -> None:
     torch.testing.assert_close(transition(x)[0, 0], expected)
 
 
+def test_the_network_for_small_images_is_the_papers() -> None:
+    """Table 2: depth 40, k = 12, 1.0 M parameters; its layers in plain functions."""
+    net = randomised(build_backbone("cifar_densenet40")).eval()
+    classifier = nn.Linear(net.features["c2"].channels, 10)
+    assert sum(p.numel() for p in (*net.parameters(), *classifier.parameters())) == 1_019_722
+    assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) + 1 == 40
+
+    x = net.conv0(images(33, 20))
+    expected = {}
+    for index in range(3):
+        for layer in net.get_submodule(f"denseblock{index + 1}").values():
+            x = torch.cat([x, torch.conv2d(layer.norm1(x).relu(), layer.conv1.weight, padding=1)], 1)
+        last = net.norm4 if index == 2 else net.get_submodule(f"transition{index + 1}").norm
+        x = expected[f"c{index}"] = last(x).relu()
+        if index < 2:
+            x = torch.conv2d(x, net.get_submodule(f"transition{index + 1}").conv.weight)
+            x = torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+    assert_levels_equal(net(images(33, 20)), expected)
+
+
 def test_levels_and_strides() -> None:
     with torch.device("meta"):
         assert build_backbone("densenet161", output_stride=16).features == {
@@ -185,9 +205,10 @@ def test_a_level_freezes_with_its_last_norm() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["densenet121", "cifar_densenet40"])
 @pytest.mark.parametrize("options", [{"output_stride": 4}, {"drop_rate": 1.0}, {"drop_rate": -0.1}, {"norm": "none"}])
-def test_bad_options_are_named(options: dict[str, object]) -> None:
+def test_bad_options_are_named(name: str, options: dict[str, object]) -> None:
     with pytest.raises(UserError) as error:
-        build_backbone("densenet121", **options)
+        build_backbone(name, **options)
     assert next(iter(options)) in str(error.value)
     assert "\n" not in str(error.value)

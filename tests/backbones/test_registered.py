@@ -6,7 +6,17 @@ from backbones import backbones
 from backbones.testing import check_backbone
 
 # One of each kind in the quick run; the others share their code and differ in depth, width or design.
-QUICK = ("resnet18", "resnet50_v1d", "seresnet18", "plain18")
+QUICK = (
+    "resnet18",
+    "resnet50_v1d",
+    "seresnet18",
+    "plain18",
+    "resnet18_v2",
+    "cifar_resnet20",
+    "cifar_plain20",
+    "cifar_densenet40",
+    "cifar_highway32",
+)
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in backbones.names()]
 
 

@@ -26,6 +26,12 @@ def test_a_model_loads_whole_and_gives_the_same() -> None:
         torch.testing.assert_close(found, reference(images), atol=1e-5, rtol=1e-5)
 
 
+def test_densenets_are_refused_for_they_compute_something_else() -> None:
+    keys = ["encoder.features.norm5.weight", "decoder.b", "segmentation_head.0.bias"]
+    with pytest.raises(UserError, match=r"last ReLU.*--backbone\.weights"):
+        split_smp_model(WeightsFile(dict.fromkeys(keys, torch.zeros(1))), [], "net.pth")
+
+
 @pytest.mark.parametrize(
     "keys", [["conv1.weight"], ["encoder.conv1.weight"], ["decoder.x"], ["encoder.a", "decoder.b", "c"]]
 )
