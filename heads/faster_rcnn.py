@@ -170,7 +170,8 @@ class FasterRCNN(Head, Explainable):
     ) -> list[Tensor]:
         """(N, K) an image: the second stage's, of the boxes themselves.
 
-        A box's own score is that of the proposal which it was refined from; the two differ little.
+        The score that a box comes with is that of the proposal which it was refined from: the two differ, by a few
+        hundredths as a rule.
         """
         pyramid = self.fpn(features)
         found = [one for one in predictions if isinstance(one, Detections)]

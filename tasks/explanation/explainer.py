@@ -83,10 +83,10 @@ class Explainer:
         maps = []
         for value in values:
             gradients = self._gradients(value, [features[level] for level in levels])
-            own = [
-                _in_image(CLASS_ACTIVATION[self.method](features[level][0].detach(), gradient[0])[None], batch.sizes)[0]
-                for level, gradient in zip(levels, gradients, strict=True)
-            ]
+            own = []
+            for level, gradient in zip(levels, gradients, strict=True):
+                cells = CLASS_ACTIVATION[self.method](features[level][0].detach(), gradient[0]).relu()
+                own.append(_in_image(cells[None], batch.sizes)[0])
             maps.append(fuse(own) if len(own) > 1 else own[0])
         return torch.stack(maps)
 
@@ -97,7 +97,7 @@ class Explainer:
         al., proposition 1), as far as 50 points of a Gauss-Legendre sum give the integral.
         """
         image = self.model.network_input(batch)
-        points, weights = (torch.from_numpy(each).to(image) for each in np.polynomial.legendre.leggauss(STEPS))
+        points, weights = (image.new_tensor(each) for each in np.polynomial.legendre.leggauss(STEPS))
         points, weights = (points + 1) / 2, weights / 2
         total = image.new_zeros(len(subjects), *image.shape[1:])
         for chosen in torch.split(torch.arange(STEPS), _at_once(image)):
@@ -135,7 +135,7 @@ class Explainer:
         if not scores:
             return _in_image(activations.new_zeros(len(subjects), *activations.shape[1:]), batch.sizes)
         weights = torch.cat(scores).softmax(dim=0)
-        return _in_image(torch.einsum("cn,chw->nhw", weights, activations[varying]), batch.sizes)
+        return _in_image(torch.einsum("cn,chw->nhw", weights, activations[varying]).relu(), batch.sizes)
 
     def _logits(
         self, images: Tensor, sizes: ImageSizes, predictions: Sequence[Prediction]

@@ -162,5 +162,9 @@ def _caption(explainer: Explainer, sizes: ImageSizes) -> str:
     strides = {level: explainer.model.backbone.features[level].stride for level in explainer.levels}
     cells = [f"{name} ({' x '.join(str(-(-side // s)) for side in sizes.padded)})" for name, s in strides.items()]
     of = f" of {', '.join(cells)}" if cells else ""
-    share = f"percentile {HIGHEST_PERCENTILE:g}" if explainer.method == "integrated_gradients" else "strongest pixel"
-    return f"share of the {share} of each map, {NAMES[explainer.method]}{of}"
+    share = "share of the strongest pixel of each map"
+    if explainer.method == "integrated_gradients":
+        share = f"share of percentile {HIGHEST_PERCENTILE:g} of the pixels of each map"
+    elif len(cells) > 1:
+        share = "strongest level, each as tanh(2 x share of its strongest pixel)"
+    return f"{share}, {NAMES[explainer.method]}{of}"

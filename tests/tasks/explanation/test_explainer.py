@@ -64,8 +64,8 @@ def logits_of(model: Model, images: Tensor) -> Tensor:
 def test_grad_cam_is_captums(classifier: Model, level: str, layer: str) -> None:
     batch = whole()
     reference = LayerGradCam(partial(logits_of, classifier), classifier.backbone.get_submodule(layer))
-    cells = reference.attribute(classifier.network_input(batch), target=1, relu_attributions=False)
-    expected = LayerAttribution.interpolate(cells, (SIZE, SIZE), "bilinear").relu()[0]
+    cells = reference.attribute(classifier.network_input(batch), target=1, relu_attributions=True)
+    expected = LayerAttribution.interpolate(cells, (SIZE, SIZE), "bilinear")[0]
     assert expected.max() > 0
     found = Explainer(classifier, "labels", "gradcam", [level])(batch, LABELS, [subject()])
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
@@ -83,7 +83,7 @@ def test_hires_cam_of_a_linear_head_is_complete(classifier: Model) -> None:
     assert cells.shape == (2, 4)
     assert float(cells.sum()) == pytest.approx((logits[1] - head.linear.bias[1]).item(), abs=1e-5)
     found = Explainer(classifier, "labels", "hirescam", ["c5"])(batch, LABELS, [subject()])
-    expected = nn.functional.interpolate(cells[None, None], (SIZE, 2 * SIZE), mode="bilinear")[0].relu()
+    expected = nn.functional.interpolate(cells.relu()[None, None], (SIZE, 2 * SIZE), mode="bilinear")[0]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
@@ -151,7 +151,7 @@ def test_score_cam_by_one_channel_at_a_time() -> None:
             gains.append(both[0] - both[1])
         first, second = torch.stack(gains).softmax(0)
         cells = first * maps[:, :1] + second * maps[:, 1:2]
-        expected = nn.functional.interpolate(cells, (SIZE, SIZE), mode="bilinear")[0].relu()
+        expected = nn.functional.interpolate(cells.relu(), (SIZE, SIZE), mode="bilinear")[0]
     assert expected.max() > 0
     found = Explainer(model, "labels", "scorecam", ["c3"])(batch, LABELS, [subject(0), subject(2)])
     torch.testing.assert_close(found[1:], expected)
