@@ -30,6 +30,13 @@ def require_network(name: str) -> None:
         )
 
 
+def network_names(pattern: str) -> list[str]:
+    """timm's networks whose names match a pattern such as `convnext_*`."""
+    import timm
+
+    return list(timm.list_models(pattern))
+
+
 def create(name: str, **options: Any) -> nn.Module:
     """`timm.create_model` with random weights.
 

@@ -85,7 +85,8 @@ A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments)
 class ListArguments:
     """Name the registered backbones, heads and configs with their size."""
 
-    what: tyro.conf.Positional[Literal["all", "backbones", "heads", "configs"]] = "all"
+    what: tyro.conf.Positional[str] = "all"
+    """all, backbones, heads or configs; or the backbones of a pattern, such as 'resnet*' or 'timm/convnext_*'."""
 
 
 @dataclass

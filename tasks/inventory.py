@@ -1,14 +1,17 @@
 """What can be chosen: backbones, heads and configs, with their size."""
 
 import contextlib
+import fnmatch
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import configs
-from backbones import UserError, backbones, build_backbone
+from backbones import FeatureSpec, UserError, backbones, build_backbone
+from backbones.timm_networks import network_names
 from heads import Head, ImageSizes, Targets, heads
 from tasks.data.sample import Batch
 from tasks.experiment_file import read_experiment
@@ -19,19 +22,48 @@ from tasks.progress import Reporter
 COCO_CLASSES = LabelMap(ids=tuple(range(1, 81)), names=tuple(f"class {index}" for index in range(1, 81)))
 
 
+MOST_MEASURED = 40
+"""Of more of timm's networks than this only the names are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSize:
+    """What a backbone costs.
+
+    Attributes:
+        name: as registered.
+        parameters: its weights and biases.
+        multiply_adds: for one square RGB image.
+        side: of that image, in pixels: 32 for networks that are made for small images, 224 for others.
+        features: its levels.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    side: int
+    features: dict[str, FeatureSpec]
+
+    @property
+    def levels(self) -> str:
+        """`c1 64/2, c2 256/4, ...`: channels and stride of each level."""
+        return ", ".join(f"{level} {spec.channels}/{spec.stride}" for level, spec in self.features.items())
+
+
 def show_inventory(what: str) -> None:
-    """Print the tables of "backbones", "heads", "configs" or "all"."""
+    """Print the tables of "backbones", "heads", "configs" or "all", or of the backbones that a pattern matches.
+
+    Raises:
+        UserError: `what` is none of these, and no backbone is called that.
+    """
     reporter = Reporter()
+    if what not in ("all", "backbones", "heads", "configs"):
+        _show_backbones(reporter, _matching(what))
     if what in ("all", "backbones"):
-        rows = []
-        for name in backbones.names():
-            network = build_backbone(name)
-            levels = ", ".join(f"{level} {spec.channels}/{spec.stride}" for level, spec in network.features.items())
-            rows.append((name, _millions(parameters(network)), _giga(backbone_multiply_adds(name)), levels))
-        reporter.table(
-            "backbones, multiply-adds at 224 x 224",
-            ("name", "parameters", "multiply-adds", "levels: channels/stride"),
-            rows,
+        _show_backbones(reporter, backbones.names())
+        reporter.say(
+            "any network of timm's is a backbone as well, as timm/NAME; "
+            "some of them: python tools/list.py 'timm/convnext_*'"
         )
     if what in ("all", "heads"):
         sizes = []
@@ -51,6 +83,34 @@ def show_inventory(what: str) -> None:
             adds = _giga(model_multiply_adds(model, experiment.image.channels, side))
             rows.append((str(file), described, _millions(parameters(model)), f"{adds} at {side} px"))
         reporter.table("configs, with 80 classes", ("config", "model", "parameters", "multiply-adds"), rows)
+
+
+def _matching(pattern: str) -> list[str]:
+    found = [name for name in backbones.names() if fnmatch.fnmatchcase(name, pattern)]
+    if pattern.startswith("timm/"):
+        found += [f"timm/{name}" for name in network_names(pattern.removeprefix("timm/"))]
+    if not found:
+        raise UserError(
+            f"{pattern!r} matches no backbone; give all, backbones, heads, configs, or a pattern such as 'resnet*' or "
+            "'timm/convnext_*'"
+        )
+    return found
+
+
+def _show_backbones(reporter: Reporter, names: list[str]) -> None:
+    if len(names) > MOST_MEASURED and names[0].startswith("timm/"):
+        reporter.say(f"{len(names)} networks, of which fewer would be measured: {', '.join(names)}")
+        return
+    rows = []
+    for name in reporter.track(names, len(names), "measure backbones"):
+        try:
+            size = measure_backbone(name)
+        except UserError as error:
+            rows.append((name, "", "", str(error)))
+        else:
+            adds = f"{_giga(size.multiply_adds)} at {size.side} px"
+            rows.append((name, _millions(size.parameters), adds, size.levels))
+    reporter.table("backbones", ("name", "parameters", "multiply-adds", "levels: channels/stride"), rows)
 
 
 def widest_stride(head: str) -> tuple[int, Head]:
@@ -73,11 +133,21 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def backbone_multiply_adds(name: str, side: int = 224) -> int:
-    """Multiply-adds of a registered backbone for one square RGB image; computed on shapes alone."""
+def measure_backbone(name: str) -> BackboneSize:
+    """The size of a backbone as it is without options; computed on shapes alone.
+
+    Raises:
+        UserError: it cannot be built, or takes no images of 224 pixels.
+    """
     with torch.device("meta"):
         network = build_backbone(name).eval()
+        side = 32 if list(network.features.values())[-1].stride <= 4 else 224
         images = torch.empty(1, 3, side, side)
+    return BackboneSize(name, parameters(network), multiply_adds(network, images), side, network.features)
+
+
+def multiply_adds(network: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of a network in evaluation mode."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(images)
     return int(counter.get_total_flops()) // 2

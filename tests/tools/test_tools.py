@@ -11,6 +11,7 @@ import torchvision
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from backbones import backbones
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment
 
@@ -123,7 +124,7 @@ def test_torchvision_detector_by_name(command, tiny: Experiment, tmp_path: Path)
 
 
 def test_list_counts_as_torchvision_publishes(command) -> None:
-    said = command("list", "backbones")
+    said = command("list", "resnet5?")
     assert said.code == 0, said.error
     weights = torchvision.models.get_model_weights("resnet50").DEFAULT.meta
     (row,) = [line for line in said.out.splitlines() if "resnet50" in line]
@@ -132,6 +133,24 @@ def test_list_counts_as_torchvision_publishes(command) -> None:
     assert float(parameters) == pytest.approx((weights["num_params"] - fully_connected) / 1e6, abs=0.01)
     assert float(adds) == pytest.approx(weights["_ops"] - fully_connected / 1e9, abs=0.01)
     assert "c5 2048/32" in row
+
+
+def test_list_takes_patterns_of_timms_names(command) -> None:
+    said = command("list", "timm/convnext_att?")
+    assert said.code == 0, said.error
+    (row,) = [line for line in said.out.splitlines() if "timm/convnext_atto" in line]
+    assert "c2 40/4, c3 80/8, c4 160/16, c5 320/32" in row
+    assert "timm/vit_tiny_patch16_224" in command("list", "timm/vit_*").out
+    assert "cannot be a backbone" in command("list", "timm/inception_v3").out
+    assert "'resnetx' matches no backbone; give all, backbones," in command("list", "resnetx").complaint
+
+
+@pytest.mark.slow
+def test_list_names_all_backbones(command) -> None:
+    said = command("list", "backbones")
+    assert said.code == 0, said.error
+    assert "any network of timm's is a backbone as well, as timm/NAME" in said.out
+    assert set(backbones.names()) <= set(re.findall(r"\w+", said.out))
 
 
 def test_list_names_heads_and_configs(command) -> None:
