@@ -11,8 +11,8 @@ from backbones.highway import HighwayLayer, PlainLayer
 from tests.backbones.test_resnet import assert_levels_equal, randomised, saved_bytes
 
 NAMES = ("cifar_highway19", "cifar_highway32", "highway18")
-# Of each layer that the log of the authors' training of their network for CIFAR-10 prints, stem to last convolution.
-PRINTED = [896, *[18_496] * 4, 23_120, *[115_360] * 5, 92_288, *[295_168] * 5, 12_900]
+# Of each layer, stem to last convolution, worked out from the shapes in the file that the authors trained from.
+PUBLISHED = [896, *[18_496] * 4, 23_120, *[115_360] * 5, 92_288, *[295_168] * 5, 12_900]
 
 
 def images(height: int = 33, width: int = 50) -> Tensor:
@@ -30,8 +30,8 @@ def parameters(module: nn.Module) -> int:
 
 def test_layers_are_those_of_the_authors_code() -> None:
     net = build_backbone("cifar_highway19")
-    assert [parameters(layer) for layer in layers(net)] == PRINTED
-    assert parameters(net) == sum(PRINTED)
+    assert [parameters(layer) for layer in layers(net)] == PUBLISHED
+    assert parameters(net) == sum(PUBLISHED)
     assert {layer.gate.bias.unique().item() for layer in layers(net) if isinstance(layer, HighwayLayer)} == {-2.0}
 
 
