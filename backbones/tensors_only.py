@@ -98,6 +98,9 @@ class _Inert:
     def __init__(self, *_: object) -> None:
         pass
 
+    def __call__(self, *_: object) -> None:
+        raise Refused("a call of a method")
+
     def __setstate__(self, _: object) -> None:
         pass
 

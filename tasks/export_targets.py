@@ -121,6 +121,8 @@ def timm_target(source: Source) -> Target:
         tensors["head.fc.weight"] = tensors.pop("fc.weight")[:, :, None, None]
         tensors["head.fc.bias"] = tensors.pop("fc.bias")
     options = {"model_name": name, "num_classes": classes, "in_chans": source.config.image.channels}
+    if source.config.backbone.output_stride not in (None, 32):
+        options["output_stride"] = source.config.backbone.output_stride
     return Target(tensors, Recipe("timm.create_model", options))
 
 

@@ -115,6 +115,7 @@ def planted(kind: str, trace: Path) -> Any:
         "attribute of a class": Calling(getattr, Calling(type, "x"), "mro"),
         "method": Calling(operator.methodcaller("write_text", "x"), trace),
         "torch.load": Calling(torch.load, str(trace)),
+        "method of a path": Calling(Path.touch, trace),
         "in an argument": Calling(collections.defaultdict, Calling(os.system, command)),
         "in a set": {Calling(os.system, command)},
         "in a parameter": Calling(torch._utils._rebuild_parameter, Calling(os.system, command), True, {}),
@@ -124,7 +125,7 @@ def planted(kind: str, trace: Path) -> Any:
 
 KINDS = [
     *("os.system", "eval", "exec", "attribute", "attribute of a call", "attribute of a class", "method"),
-    *("torch.load", "in an argument", "in a set", "in a parameter", "apply"),
+    *("torch.load", "method of a path", "in an argument", "in a set", "in a parameter", "apply"),
 ]
 
 

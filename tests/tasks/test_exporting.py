@@ -130,6 +130,12 @@ def test_timm_classifiers_of_grey_images(command, saved: Run, backbone: str, the
     torch.testing.assert_close(probabilities(model), reference(images(model)).sigmoid(), rtol=0, atol=1e-5)
 
 
+def test_a_dilated_classifier_is_timms(command, saved: Run) -> None:
+    _, run = saved("resnet18", ClassificationConfig(), output_stride=8)
+    _, said = exported(command, run, "timm")  # writes only what has computed the same
+    assert "in_chans=3, output_stride=8)" in said
+
+
 @pytest.mark.parametrize(
     ("head", "reference"),
     [
