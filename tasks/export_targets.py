@@ -27,7 +27,7 @@ from tasks.image_spec import ImageSpec
 _TORCHVISION = re.compile(
     r"resnet(18|34|50|101|152)|resnext(50_32x4d|101_32x8d|101_64x4d)|wide_resnet(50|101)_2|densenet(121|161|169|201)"
 )
-_SMP = re.compile(r"resnet(18|34|50|101|152)|resnext(50_32x4d|101_32x8d)|densenet(121|161|169|201)")
+_SMP = re.compile(r"resnet(18|34|50|101|152)|resnext(50_32x4d|101_32x8d)")  # its DenseNets leave out the last ReLU
 _OTHERS = re.compile(r"resnet(18|34|50|101|152)|resnet(50|101|152)_v1|resnext101_(32x8d|64x4d)")
 
 
@@ -178,8 +178,6 @@ def smp_target(source: Source) -> Target:
     }
     name, more = _smp_decoder(head)
     backbone = _with_counters(source, "segmentation-models-pytorch")
-    if source.network.startswith("densenet"):
-        backbone = {f"features.{key}": tensor for key, tensor in backbone.items()}
     notes = ["the auxiliary head is left out"] if len(kept) < len(source.head) else []
     return Target(
         join_smp_model(backbone, kept), Recipe(f"segmentation_models_pytorch.{name}", {**options, **more}), notes

@@ -225,6 +225,7 @@ def test_what_other_detectors_get_is_read_back(command, saved: Run, layout: str,
         ("resnet18", ClassificationConfig(), {"output_stride": 8}, "torchvision", "computes something else"),
         ("resnet18", UNetConfig(), {}, "timm", "a head 'unet' is no classifier"),
         ("seresnet18", UNetConfig(), {}, "smp", "none of its encoders is our seresnet18"),
+        ("densenet121", UNetConfig(), {}, "smp", "none of its encoders is our densenet121"),
         ("resnet18", UNetConfig(), {"output_stride": 16}, "smp", "the first block of a stage is dilated"),
         (
             "resnet18",
