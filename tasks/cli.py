@@ -313,9 +313,15 @@ def _require_one_unit(schedule: ScheduleConfig, base: ScheduleConfig, argv: Sequ
 
 
 def _own_weights(weights: str, before: str, now: str) -> str | None:
-    """torchvision's weights of the backbone `now`, if it has them and the config took its own ones from there too."""
+    """torchvision's weights of the backbone `now`, or timm's of one of timm's networks, if it has them and the config
+    took its own ones from there too.
+    """
     import torchvision
 
+    if now.startswith("timm/") and weights == f"torchvision/{before}":
+        import timm
+
+        return now if timm.list_pretrained(now.removeprefix("timm/") + ("" if "." in now else ".*")) else None
     has = weights == f"torchvision/{before}" and now in torchvision.models.list_models(torchvision.models)
     return f"torchvision/{now}" if has else None
 
