@@ -66,7 +66,8 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "sync_bn":
         return nn.SyncBatchNorm(channels)
     if kind == "gn":
-        return nn.GroupNorm(math.gcd(32, channels // 2), channels)
+        groups = math.gcd(32, channels)
+        return nn.GroupNorm(groups if groups < channels else max(1, channels // 2), channels)
     raise UserError(f"norm {kind!r} is not known; choose one of {', '.join(get_args(Norm))}")
 
 

@@ -78,3 +78,8 @@ def test_group_norm_has_32_groups() -> None:
 def test_unknown_norm_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"'layer' is not known; choose one of bn, frozen_bn, sync_bn, gn"):
         make_norm("layer", 8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (16, 8), (32, 16), (48, 16), (64, 32), (96, 32), (2048, 32)])
+def test_group_norm_has_fewer_groups_of_few_channels(channels: int, groups: int) -> None:
+    assert make_norm("gn", channels).num_groups == groups
