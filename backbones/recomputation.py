@@ -1,10 +1,25 @@
 """Batch norms inside of parts whose activations are computed again in the backward pass."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Kept = tuple[float | None, Tensor | None]
+
+
+@contextmanager
+def statistics_untouched(block: nn.Module) -> Iterator[None]:
+    """Keep the batch norms of `block` from counting the same batch a second time while it is computed again."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [_hold(norm) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, state in zip(norms, kept, strict=True):
+            _release(norm, state)
 
 
 class count_batches_once:
@@ -16,14 +31,14 @@ class count_batches_once:
 
     def __init__(self, network: nn.Module) -> None:
         self._inside = False
-        self._kept: dict[nn.Module, tuple[float | None, torch.Tensor | None]] = {}
+        self._kept: dict[nn.Module, Kept] = {}
         network.register_forward_pre_hook(self._enter)
         network.register_forward_hook(self._leave, always_call=True)
         for module in network.modules():
             if isinstance(module, _BatchNorm):
-                module.register_forward_pre_hook(self._hold)
+                module.register_forward_pre_hook(self._before)
                 # Called even where a recomputation ends in the middle of the norm, all it was for being there.
-                module.register_forward_hook(self._release, always_call=True)
+                module.register_forward_hook(self._behind, always_call=True)
 
     def _enter(self, module: nn.Module, inputs: object) -> None:
         self._inside = True
@@ -31,11 +46,23 @@ class count_batches_once:
     def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
         self._inside = False
 
-    def _hold(self, norm: Any, inputs: object) -> None:
+    def _before(self, norm: Any, inputs: object) -> None:
         if not self._inside:
-            self._kept[norm] = norm.momentum, norm.num_batches_tracked
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+            self._kept[norm] = _hold(norm)
 
-    def _release(self, norm: Any, inputs: object, output: object) -> None:
+    def _behind(self, norm: Any, inputs: object, output: object) -> None:
         if norm in self._kept:
-            norm.momentum, norm.num_batches_tracked = self._kept.pop(norm)
+            _release(norm, self._kept.pop(norm))
+
+
+def _hold(norm: _BatchNorm) -> Kept:
+    """Let what `norm` computes next leave its statistics as they are."""
+    kept = norm.momentum, norm.num_batches_tracked
+    norm.momentum = 0.0
+    if norm.num_batches_tracked is not None:  # SyncBatchNorm insists on one
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    return kept
+
+
+def _release(norm: _BatchNorm, kept: Kept) -> None:
+    norm.momentum, norm.num_batches_tracked = kept

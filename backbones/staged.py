@@ -1,8 +1,8 @@
 """What networks of a stem and stages of blocks share: parts that do not train, and recomputed activations."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Self, cast
 
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones.contract import Backbone
 from backbones.convolution import Init, initialise
 from backbones.errors import UserError
+from backbones.recomputation import statistics_untouched
 
 
 class StagedBackbone(Backbone):
@@ -88,18 +89,4 @@ class StagedBackbone(Backbone):
 
 def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Contexts of a block's forward pass and of its recomputation."""
-    return nullcontext(), _statistics_untouched(block)
-
-
-@contextmanager
-def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting the same batch a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
+    return nullcontext(), statistics_untouched(block)
