@@ -127,33 +127,38 @@ class Runner:
     def _train_epoch(self) -> None:
         epoch, start = divmod(self.step, self.loader.steps_per_epoch)
         for passes in self._timed(islice(self.loader.steps(epoch, start), self.total_steps - self.step)):
-            # Whatever draws from the global generator, such as dropout, depends on the step alone.
-            torch.manual_seed(derive_seed(self.config.runner.seed, self.step, self.accelerator.process_index))
-            factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
-            set_learning_rate(self.optimizer, factor)
-            self.model.train()
-            self.bare.freeze_backbone(epoch < self.config.schedule.freeze_backbone_epochs)
-            batches = [batch.to(self.accelerator.device, non_blocking=True) for batch in passes]
-            images = sum(map(len, batches))
-            for index, batch in enumerate(batches):
-                with self._synchronising(last=index == len(batches) - 1):
-                    losses = {name: loss * (len(batch) / images) for name, loss in self.model(batch).items()}
-                    self.accelerator.backward(torch.stack(list(losses.values())).sum())
-                self.watch.add(losses)
-            self.watch.check_step(self.step, batches)
-            clip = self.config.optimizer.clip_grad_norm
-            if self.config.optimizer.l1 or clip:
-                self.accelerator.unscale_gradients()  # Once: a second time would be refused.
-            if self.config.optimizer.l1:
-                add_l1_gradient(self.optimizer)
-            if clip:
-                nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            if self.ema:
-                self.ema.update(self.bare, self.step)
-            self.step += 1
-            self._after_step(epoch, images)
+            self.take_step(passes)
+            self._after_step(epoch, sum(map(len, passes)))
+
+    def take_step(self, passes: list[Batch]) -> None:
+        """One step of the optimizer, by the gradients of a batch that comes in one or several passes."""
+        # Whatever draws from the global generator, such as dropout, depends on the step alone.
+        torch.manual_seed(derive_seed(self.config.runner.seed, self.step, self.accelerator.process_index))
+        factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
+        set_learning_rate(self.optimizer, factor)
+        self.model.train()
+        epoch = self.step // self.loader.steps_per_epoch
+        self.bare.freeze_backbone(epoch < self.config.schedule.freeze_backbone_epochs)
+        batches = [batch.to(self.accelerator.device, non_blocking=True) for batch in passes]
+        images = sum(map(len, batches))
+        for index, batch in enumerate(batches):
+            with self._synchronising(last=index == len(batches) - 1):
+                losses = {name: loss * (len(batch) / images) for name, loss in self.model(batch).items()}
+                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+            self.watch.add(losses)
+        self.watch.check_step(self.step, batches)
+        clip = self.config.optimizer.clip_grad_norm
+        if self.config.optimizer.l1 or clip:
+            self.accelerator.unscale_gradients()  # Once: a second time would be refused.
+        if self.config.optimizer.l1:
+            add_l1_gradient(self.optimizer)
+        if clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.bare, self.step)
+        self.step += 1
 
     def _after_step(self, epoch: int, images: int) -> None:
         """Log, save and stop where due."""

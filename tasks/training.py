@@ -50,6 +50,27 @@ def train_experiment(
         UserError: something given cannot be used.
         Interrupted: the user stopped the run; it can be resumed.
     """
+    runner = build_runner(config, out=out, init=init, resume=resume)
+    folder, reporter = runner.folder, runner.reporter
+    start = f"resumed after step {runner.step}" if resume else "new run"
+    device = describe(runner.accelerator)
+    reporter.say(f"{device}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
+    if config.schedule.warmup_steps >= runner.total_steps:
+        reporter.say(
+            f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate does not reach "
+            f"{config.optimizer.lr:g} within the {runner.total_steps} steps; set it lower"
+        )
+    metrics = runner.train()
+    if runner.accelerator.is_main_process:
+        show_metrics(reporter, metrics, runner.evaluator.notes())
+        _conclude(reporter, folder, source or folder.config)
+    return metrics
+
+
+def build_runner(
+    config: Experiment, *, out: Path | None = None, init: Path | None = None, resume: Path | None = None
+) -> Runner:
+    """All that training needs, in place, before its first step; arguments and errors as for `train_experiment`."""
     accelerator = build_accelerator(config.runner, unused_weights=_leaves_weights_unused(config))
     reporter = Reporter(accelerator.is_main_process)
     wanted = wanted_targets(config)
@@ -93,19 +114,7 @@ def train_experiment(
     if path is None and accelerator.is_main_process:
         path = RunFolder.create(config, out).path
     folder = RunFolder(broadcast_object_list([path])[0])
-    runner = Runner(config, model, labels, loader, predictor, evaluator, folder, accelerator, reporter, checkpoint)
-    start = f"resumed after step {runner.step}" if resume else "new run"
-    reporter.say(f"{describe(accelerator)}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
-    if config.schedule.warmup_steps >= runner.total_steps:
-        reporter.say(
-            f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate does not reach "
-            f"{config.optimizer.lr:g} within the {runner.total_steps} steps; set it lower"
-        )
-    metrics = runner.train()
-    if accelerator.is_main_process:
-        show_metrics(reporter, metrics, evaluator.notes())
-        _conclude(reporter, folder, source or folder.config)
-    return metrics
+    return Runner(config, model, labels, loader, predictor, evaluator, folder, accelerator, reporter, checkpoint)
 
 
 def train_or_resume(config: Experiment, folder: Path, source: Path | None = None) -> dict[str, float]:
