@@ -80,7 +80,7 @@ backbones: Registry[Backbone] = Registry("backbone", "polyhead.backbones")
 register_backbone = backbones.register
 
 
-def build_backbone(name: str, *, in_channels: int = 3, **options: Any) -> Backbone:
+def build_backbone(name: str, /, *, in_channels: int = 3, **options: Any) -> Backbone:
     """The registered backbone `name` for images of `in_channels` channels; a factory need not take `in_channels`.
 
     Args:

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
 from backbones.errors import UserError
+from backbones.option_types import wrong_type
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,11 +109,12 @@ class Registry(Generic[T]):
         parameters = inspect.signature(self.factory(name)).parameters
         return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def build(self, name: str, *args: Any, **options: Any) -> T:
+    def build(self, name: str, /, *args: Any, **options: Any) -> T:
         """Call the factory filed under `name`.
 
         Raises:
-            UserError: the name is unknown, or the factory does not take these options; the message shows its signature.
+            UserError: the name is unknown; the factory does not take these options, and the message shows its signature;
+                one is of another type than it declares.
         """
         factory = self.factory(name)
         signature = inspect.signature(factory)
@@ -120,4 +122,7 @@ class Registry(Generic[T]):
             signature.bind(*args, **options)
         except TypeError as error:
             raise UserError(f"{self.kind} {name!r}: {error}; it takes {name}{signature}") from None
+        problem = wrong_type(factory, options)
+        if problem:
+            raise UserError(f"{self.kind} {name!r}: {problem}")
         return factory(*args, **options)

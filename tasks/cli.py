@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 
 from backbones.errors import UserError
+from tasks.benchmark.arguments import BenchmarkArguments
 from tasks.command_line import early_options, given, parse, take_free_options
 from tasks.config import Experiment, ScheduleConfig
 from tasks.depth_study.arguments import StudyDepthArguments
@@ -235,6 +236,14 @@ def plan(argv: Sequence[str]) -> None:
     plan_data(arguments.data, arguments.task, arguments.out)
 
 
+def benchmark(argv: Sequence[str]) -> None:
+    """`tools/benchmark.py`."""
+    arguments = parse(BenchmarkArguments, argv)
+    from tasks.benchmark.benchmark import benchmark
+
+    benchmark(arguments)
+
+
 TRAINING_TOOLS: dict[type, str] = {
     TrainArguments: "train",
     CrossValidateArguments: "cross_validate",
@@ -259,6 +268,7 @@ COMMANDS = {
     "predict": predict,
     "explain": explain,
     "study_depth": study_depth,
+    "benchmark": benchmark,
     "list": list_registered,
 }
 
@@ -338,10 +348,15 @@ def _leave_out_foreign_options(config: Experiment, base: Experiment, argv: Seque
     import_plugins(config.plugins)
     left_out = []
     for option, value in base.backbone.factory_options().items():
-        foreign = not backbones.accepts(config.backbone.name, option)
-        if foreign and not given(argv, f"backbone.{option}") and option not in base.backbone.options:
+        free = option in base.backbone.options
+        asked = given(argv, f"backbone.options.{option}" if free else f"backbone.{option}")
+        if asked or backbones.accepts(config.backbone.name, option):
+            continue
+        if free:
+            config.backbone.options.pop(option)
+        else:
             setattr(config.backbone, option, None)
-            left_out.append(f"{option}={value}")
+        left_out.append(f"{option}={value}")
     if config.backbone.weights == base.backbone.weights and base.backbone.weights is not None:
         config.backbone.weights = _own_weights(base.backbone.weights, base.backbone.name, config.backbone.name)
         left_out.append(f"weights={base.backbone.weights}")

@@ -56,7 +56,8 @@ def _first_problem(told: str, exit: SystemExit) -> str:
 def take_free_options(argv: Sequence[str], config: Experiment) -> list[str]:
     """Move `--backbone.options.KEY VALUE`, and the same of a plug-in head, from the command line into `config`.
 
-    No field can list the keywords of somebody else's factory, so tyro does not know them. VALUE is json, or else text.
+    No field can list the keywords of somebody else's factory, so tyro does not know them. VALUE is json, True, False
+    or None as tyro has them for fields, or else text; hyphens in KEY are underscores, as for fields.
     """
     free = {"--backbone.options.": config.backbone.options}
     for name, head in config.heads.items():
@@ -71,10 +72,11 @@ def take_free_options(argv: Sequence[str], config: Experiment) -> list[str]:
             continue
         if not equals:
             value = next(words, "")
+        key = option.removeprefix(prefix).replace("-", "_")
         try:
-            free[prefix][option.removeprefix(prefix)] = json.loads(value)
+            free[prefix][key] = json.loads(value)
         except json.JSONDecodeError:
-            free[prefix][option.removeprefix(prefix)] = value
+            free[prefix][key] = {"True": True, "False": False, "None": None}.get(value, value)
     return rest
 
 

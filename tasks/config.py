@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from backbones.errors import UserError
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
 from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
 from tasks.head_config import (
@@ -73,7 +74,16 @@ class BackboneConfig(Section):
     """Any other keyword of the backbone's factory."""
 
     def factory_options(self) -> dict[str, JsonValue]:
-        """The keywords to call the factory with: what is set, without `name` and `weights`."""
+        """The keywords to call the factory with: what is set, without `name` and `weights`.
+
+        Raises:
+            UserError: `options` has a keyword that is set elsewhere.
+        """
+        for option in self.options:
+            if option == "in_channels":
+                raise UserError("backbone.options.in_channels: images decide that; leave it out, set image.channels")
+            if option in type(self).model_fields:
+                raise UserError(f"backbone.options.{option}: has a field of its own; set backbone.{option} instead")
         fields = self.model_dump(exclude={"name", "weights", "options"}, exclude_none=True)
         return {**fields, **self.options}
 

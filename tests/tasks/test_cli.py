@@ -18,6 +18,43 @@ def test_options_of_a_plugin_are_taken_from_the_command_line() -> None:
     assert config.heads["mine"].model_dump()["options"] == {"kind": "fast"}
 
 
+def test_options_are_spelled_as_fields_are() -> None:
+    config = Experiment(heads={"boxes": FasterRCNNConfig()})
+    words = (
+        "--backbone.options.antialias",
+        "False",
+        "--backbone.options.drop-path",
+        "0.1",
+        "--backbone.options.x=None",
+    )
+    take_free_options(["x.py", *words], config)
+    assert config.backbone.options == {"antialias": False, "drop_path": 0.1, "x": None}
+
+
+@pytest.mark.parametrize("option", ["norm", "name", "weights", "in_channels"])
+def test_options_that_are_set_elsewhere_say_where(option: str) -> None:
+    with pytest.raises(UserError, match=rf"backbone.options.{option}: .*; .*set (backbone.{option}|image.channels)"):
+        BackboneConfig(options={option: "gn"}).factory_options()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "argv", "left"),
+    [
+        ("densenet121", [], {}),
+        ("densenet121", ["--backbone.options.drop_path", "0.1"], {"drop_path": 0.1}),
+        ("resnet18", [], {"drop_path": 0.1}),
+    ],
+)
+def test_options_of_the_configs_own_backbone_do_not_reach_another(
+    backbone: str, argv: list[str], left: dict[str, float]
+) -> None:
+    base = Experiment(backbone=BackboneConfig(name="resnet50", options={"drop_path": 0.1}))
+    config = base.model_copy(deep=True)
+    config.backbone.name = backbone
+    _leave_out_foreign_options(config, base, ["x.py", *argv])
+    assert config.backbone.options == left
+
+
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [("torchvision/resnet50", "torchvision/resnet18"), ("timm/resnet50", None), ("r50.safetensors", None)],
