@@ -9,6 +9,7 @@ A package makes its own known without being imported first by declaring an entry
     my_net = "my_package.net:MyNet"
 """
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable
@@ -93,8 +94,10 @@ class Registry(Generic[T]):
                     return factory_of(name.removeprefix(prefix))
             points = [point for point in entry_points(group=self.group) if point.name == name]
             if not points:
-                near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5) or self.names()
-                raise UserError(f"{self.kind} {name!r} is not registered; did you mean {', '.join(near)}?")
+                near = self._with_prefix(name) or difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
+                known = (*self.names(), *(f"{prefix}..." for prefix in self._prefixes))
+                remedy = f"did you mean {', '.join(near)}?" if near else f"choose one of {', '.join(known)}"
+                raise UserError(f"{self.kind} {name!r} is not registered; {remedy}")
             try:
                 self._factories[name] = points[0].load()
             except Exception as error:
@@ -103,6 +106,15 @@ class Registry(Generic[T]):
                     f"{self.kind} {name!r}: its entry point {points[0].value} failed to load ({reason})"
                 ) from error
         return self._factories[name]
+
+    def _with_prefix(self, name: str) -> list[str]:
+        """Names that somebody who gave `name` may have meant: with the prefixes under which there is such a one."""
+        found = []
+        for prefix, factory_of in self._prefixes.items():
+            with contextlib.suppress(UserError):
+                factory_of(name)
+                found.append(f"{prefix}{name}")
+        return found
 
     def accepts(self, name: str, option: str) -> bool:
         """Whether the factory of `name` takes the keyword `option`."""
@@ -113,8 +125,8 @@ class Registry(Generic[T]):
         """Call the factory filed under `name`.
 
         Raises:
-            UserError: the name is unknown; the factory does not take these options, and the message shows its signature;
-                one is of another type than it declares.
+            UserError: the name is unknown; the factory does not take these options, and the message shows what it
+                takes; or one is of another type than it declares.
         """
         factory = self.factory(name)
         signature = inspect.signature(factory)

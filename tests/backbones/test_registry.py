@@ -67,6 +67,16 @@ def test_unknown_name_gives_near_ones() -> None:
         build_backbone("resnet5O")
 
 
+def test_unknown_name_that_timm_has_says_so() -> None:
+    with pytest.raises(UserError, match=r"'lcnet_050' is not registered; did you mean timm/lcnet_050\?"):
+        build_backbone("lcnet_050")
+
+
+def test_unknown_name_without_near_ones_lists_all() -> None:
+    with pytest.raises(UserError, match=r"'qqq' is not registered; choose one of cifar_densenet40, .*timm/\.\.\."):
+        build_backbone("qqq")
+
+
 def test_wrong_option_shows_the_signature() -> None:
     with pytest.raises(
         UserError, match=r"'stages'; it takes resnet18\(.*frozen_stages: int = 0.*output_stride: int = 32"
