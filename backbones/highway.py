@@ -247,4 +247,4 @@ class CifarHighway32(CifarHighway):
     widths, depths, default_gate_bias = (32, 48, 64), (9, 9, 9), -3.0
 
 
-register_backbone("highway18")(ImageHighway)
+register_backbone("highway18")(type("highway18", (ImageHighway,), {"__module__": __name__}))

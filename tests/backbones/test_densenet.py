@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from backbones import FeatureSpec, UserError, build_backbone, load_weights
 from backbones.densenet import ARCHITECTURES
-from tests.backbones.test_resnet import assert_levels_equal, randomised, saved_bytes
+from tests.backbones.test_resnet import assert_levels_equal, randomised
+from tests.backbones.test_staged import saved_bytes
 
 # Parameters without the classifier: torchvision's published counts less it.
 PARAMETERS = {"densenet121": 6_953_856, "densenet169": 12_484_480, "densenet201": 18_092_928, "densenet161": 26_472_000}

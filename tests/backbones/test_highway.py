@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from backbones import FeatureSpec, UserError, build_backbone
 from backbones.highway import HighwayLayer, PlainLayer
-from tests.backbones.test_resnet import assert_levels_equal, randomised, saved_bytes
+from tests.backbones.test_resnet import assert_levels_equal, randomised
+from tests.backbones.test_staged import saved_bytes
 
 NAMES = ("cifar_highway19", "cifar_highway32", "highway18")
 # Of each layer, stem to last convolution, worked out from the shapes in the file that the authors trained from.
@@ -173,4 +174,5 @@ def test_bad_options_are_named(name: str, options: dict[str, object]) -> None:
     with pytest.raises(UserError) as error:
         build_backbone(name, **options)
     assert next(iter(options)) in str(error.value)
+    assert name.replace("_", "") in str(error.value).lower() or "norm" in options  # the norms know no network
     assert "\n" not in str(error.value)

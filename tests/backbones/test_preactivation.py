@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from backbones import FeatureSpec, UserError, build_backbone, load_weights
 from backbones.preactivation import DEPTHS
-from tests.backbones.test_resnet import assert_levels_equal, images, randomised, saved_bytes
+from tests.backbones.test_resnet import assert_levels_equal, images, randomised
+from tests.backbones.test_staged import saved_bytes
 from tests.backbones.training_memory import memory_of_a_step
 
 QUICK = ("resnet18_v2", "resnet50_v2")
