@@ -76,6 +76,8 @@ def test_configs_are_looked_up_and_not_used(file: str) -> None:
 
 def test_one_training_loop() -> None:
     found = [(relative(file), text) for file in files(*PACKAGES) for _, text in calls(file)]
+    # The benchmark times other libraries in the loops that their users write.
+    found = [(file, text) for file, text in found if file != "tasks/benchmark/peers.py"]
     # The conformance test that is shipped checks gradients and trains nothing.
     backward = [
         file for file, text in found if text.endswith(".backward") and not file.startswith("backbones/testing_")

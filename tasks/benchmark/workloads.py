@@ -1,0 +1,278 @@
+"""What is timed: for each workload a batch, our run on it, and the other library's from the same weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from heads import BoxTargets, ImageSizes, LabelTargets, MaskTargets, Targets
+from tasks.benchmark.arguments import WorkloadName
+from tasks.benchmark.peers import CifarResNet20, Switches, first_loss, prediction, training_step
+from tasks.config import (
+    BackboneConfig,
+    ClassificationConfig,
+    DataConfig,
+    DeepLabV3PlusConfig,
+    Experiment,
+    FasterRCNNConfig,
+    HeadConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunnerConfig,
+    UNetConfig,
+)
+from tasks.data.formats.cells import CLASSES, write_cells
+from tasks.data.sample import Batch
+from tasks.training import build_runner
+
+OURS = {"polyhead": "auto", "polyhead fp32": "fp32"}
+BOXES = 8  # an image
+LABELS = 10
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+DEFAULT, CHANNELS_LAST, ALL = Switches(), Switches(channels_last=True), Switches(bf16=True, channels_last=True)
+PLAIN = {"default": DEFAULT, "channels-last": CHANNELS_LAST, "bf16 channels-last": ALL}
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Something to time.
+
+    Attributes:
+        train: one step of the optimizer.
+        infer: predictions for the batch.
+        loss: of the batch, in the contestant's precision: of equal networks on equal images, equal.
+    """
+
+    train: Callable[[], object]
+    infer: Callable[[], object]
+    loss: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A network and its batch.
+
+    Attributes:
+        head: of ours, by the name of what it learns.
+        backbone: of ours.
+        batch: images.
+        side: height and width, pixels.
+        library: the peer's.
+        peers: names of its contestants, the library's default call first.
+    """
+
+    head: tuple[str, HeadConfig]
+    backbone: BackboneConfig
+    batch: int
+    side: int
+    library: str
+    peers: Mapping[str, Switches]
+
+
+def _frozen(name: str) -> bool:
+    return name.startswith("frozen")
+
+
+WORKLOADS: dict[WorkloadName, Workload] = {
+    "detection": Workload(
+        ("boxes", FasterRCNNConfig()),
+        BackboneConfig(name="resnet50", norm="frozen_bn", frozen_stages=2),
+        2,
+        512,
+        "torchvision",
+        {
+            "default": DEFAULT,
+            "bf16 channels-last": ALL,
+            "frozen norm": DEFAULT,
+            "frozen norm channels-last": CHANNELS_LAST,
+            "frozen norm bf16 channels-last": ALL,
+        },
+    ),
+    "unet": Workload(("masks", UNetConfig()), BackboneConfig(name="resnet34"), 4, 256, "smp", PLAIN),
+    "deeplabv3plus": Workload(
+        ("masks", DeepLabV3PlusConfig()),
+        BackboneConfig(name="resnet50", output_stride=16),
+        4,
+        256,
+        "smp",
+        PLAIN,
+    ),
+    "classification": Workload(
+        ("labels", ClassificationConfig()), BackboneConfig(name="resnet50"), 16, 224, "timm", PLAIN
+    ),
+    "cifar": Workload(
+        ("labels", ClassificationConfig()),
+        BackboneConfig(name="cifar_resnet20", options={"shortcut": "B"}),
+        128,
+        32,
+        "torchvision blocks",
+        PLAIN,
+    ),
+}
+
+
+def contestants(name: WorkloadName, batch: int | None, side: int | None) -> dict[str, Callable[[Path], Contestant]]:
+    """Of a workload, what builds each contestant, by name, ours first; each is given a folder of its own to write to.
+
+    Args:
+        name: of the workload.
+        batch: images; None is the workload's.
+        side: pixels; None is the workload's.
+    """
+    work = WORKLOADS[name]
+    data = make_batch(work.head[0], batch or work.batch, side or work.side)
+    ours = {
+        label: lambda folder, precision=precision: _ours(name, precision, data, folder)
+        for label, precision in OURS.items()
+    }
+    theirs = {f"{work.library} {label}": lambda folder, label=label: _theirs(name, label, data) for label in work.peers}
+    return {**ours, **theirs}
+
+
+def make_batch(kind: str, images: int, side: int) -> Batch:
+    """Random images with targets of one kind, the same ones each time: "boxes", "masks" or "labels"."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
+    size, annotated = torch.full((images, 2), side), torch.ones(images, dtype=torch.bool)
+    targets = Targets(torch.arange(images))
+    match kind:
+        case "boxes":
+            corner = torch.rand(images, BOXES, 2, generator=generator) * side * 0.6
+            extent = (0.1 + 0.3 * torch.rand(images, BOXES, 2, generator=generator)) * side
+            labels = torch.randint(0, len(CLASSES), (images, BOXES), generator=generator)
+            boxes = torch.cat((corner, corner + extent), dim=2)
+            crowd = torch.zeros(images, BOXES, dtype=torch.bool)
+            targets = replace(targets, boxes=BoxTargets(boxes, labels, crowd, annotated))
+        case "masks":
+            masks = torch.randint(0, len(CLASSES) + 1, (images, 1, side, side), dtype=torch.uint8, generator=generator)
+            targets = replace(targets, masks=MaskTargets(masks, annotated))
+        case _:
+            labels = torch.randint(0, LABELS, (images,), generator=generator)
+            targets = replace(targets, labels=LabelTargets(F.one_hot(labels, LABELS).float(), annotated))
+    return Batch(pixels, ImageSizes((side, side), size, size), targets, tuple(range(images)), ("random",) * images)
+
+
+def _ours(name: WorkloadName, precision: str, batch: Batch, folder: Path) -> Contestant:
+    """Our runner, as tools/train.py puts it together, on a given batch and with the peer's initial weights."""
+    work = WORKLOADS[name]
+    kind, head = work.head
+    first = next(iter(work.peers))
+    weights = folder / "weights.safetensors"
+    state = {key: tensor.contiguous().clone() for key, tensor in _network(name, _frozen(first)).state_dict().items()}
+    save_file(state, weights)
+    if kind == "labels":
+        root = folder / "data.npz"
+        np.savez(root, images=np.zeros((4 * LABELS, 8, 8, 3), np.uint8), labels=np.arange(4 * LABELS) % LABELS)
+    else:
+        root = write_cells(folder, train=40, val=4, size=64)
+    config = Experiment(
+        name=name,
+        backbone=work.backbone,
+        heads={kind: head},
+        model=ModelConfig(weights=weights),
+        data=DataConfig(root=root, batch_size=1, workers=0),
+        optimizer=OptimizerConfig(lr=1e-4),
+        runner=RunnerConfig(precision=precision),  # type: ignore[arg-type]
+    )
+    AcceleratorState._reset_state()  # it holds the precision of the one before
+    runner = build_runner(config, out=folder / "run")
+
+    def infer() -> object:
+        with torch.inference_mode(), runner.accelerator.autocast():
+            return runner.predictor(batch)
+
+    @torch.no_grad()
+    def loss() -> float:
+        return float(torch.stack(list(runner.model.train()(batch).values())).sum())
+
+    return Contestant(lambda: runner.take_step([batch]), infer, loss)
+
+
+def _theirs(name: WorkloadName, label: str, batch: Batch) -> Contestant:
+    work = WORKLOADS[name]
+    switches = work.peers[label]
+    model = _network(name, _frozen(label))
+    images = batch.images.float() / 255  # as a data loader of theirs gives them
+    if work.head[0] != "boxes":
+        images = (images - MEAN[:, None, None]) / STD[:, None, None]
+    if switches.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+    given = list(images) if work.head[0] == "boxes" else images
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=1e-4)
+    loss = _loss(work.head[0], given, batch.targets)
+    return Contestant(
+        training_step(model, loss, optimizer, switches),
+        prediction(model, given, switches),
+        lambda: first_loss(model, loss, switches),
+    )
+
+
+def _network(name: WorkloadName, frozen: bool) -> nn.Module:
+    """The peer's network with the same random weights each time."""
+    torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        return _build(name, frozen)
+
+
+def _build(name: WorkloadName, frozen: bool) -> nn.Module:
+    network: nn.Module
+    match name:
+        case "detection":
+            from torchvision.models.detection import FasterRCNN
+            from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+            from torchvision.ops import FrozenBatchNorm2d
+
+            norm: dict[str, Any] = {"norm_layer": FrozenBatchNorm2d if frozen else nn.BatchNorm2d}
+            body = resnet_fpn_backbone(
+                backbone_name="resnet50", weights=None, trainable_layers=3 if frozen else 5, **norm
+            )
+            network = FasterRCNN(body, len(CLASSES) + 1, _skip_resize=True)  # type: ignore[no-untyped-call]
+        case "unet" | "deeplabv3plus":
+            import segmentation_models_pytorch as smp
+
+            kind = smp.Unet if name == "unet" else smp.DeepLabV3Plus
+            encoder = WORKLOADS[name].backbone.name
+            network = kind(encoder, encoder_weights=None, classes=len(CLASSES) + 1)
+        case "classification":
+            import timm
+
+            network = timm.create_model("resnet50", num_classes=LABELS)
+        case _:
+            network = CifarResNet20(LABELS)
+    return network
+
+
+def _loss(kind: str, images: Any, targets: Targets) -> Callable[[nn.Module], Tensor]:
+    match kind:
+        case "boxes":
+            assert targets.boxes is not None
+            given = [
+                {"boxes": boxes, "labels": labels + 1}
+                for boxes, labels in zip(targets.boxes.boxes, targets.boxes.labels, strict=True)
+            ]
+            return lambda model: torch.stack(list(model(images, given).values())).sum()
+        case "masks":
+            from segmentation_models_pytorch.losses import DiceLoss
+
+            assert targets.masks is not None
+            masks, dice = targets.masks.masks[:, 0].long(), DiceLoss("multiclass", from_logits=True)
+
+            def loss(model: nn.Module) -> Tensor:
+                logits = model(images)
+                value: Tensor = F.cross_entropy(logits, masks) + dice(logits, masks)
+                return value
+
+            return loss
+        case _:
+            assert targets.labels is not None
+            labels = targets.labels.values.argmax(dim=1)
+            return lambda model: F.cross_entropy(model(images), labels)

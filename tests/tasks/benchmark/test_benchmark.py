@@ -1,0 +1,83 @@
+"""The benchmark end to end at a size at which times mean nothing: equal work, what is written, and mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.benchmark.floor import convolution_rate, multiply_adds
+from tasks.benchmark.machine import describe_machine
+from tasks.benchmark.memory import peak_memory
+from tasks.benchmark.workloads import WORKLOADS, contestants
+
+QUICK = ("cifar", "unet")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WORKLOADS]
+)
+def test_contestants_do_the_same_work(name: str, command, tmp_path: Path) -> None:  # `command` resets accelerate
+    losses = {}
+    for label, build in contestants(name, 2, 64).items():
+        (tmp_path / label).mkdir(parents=True)
+        built = build(tmp_path / label)
+        losses[label] = built.loss()
+        built.train()
+        assert built.loss() != losses[label], "a step changes the weights"
+        built.infer()
+    expected = losses.pop("polyhead fp32")
+    if name == "detection":  # boxes are drawn by chance, and trainable norms give another loss
+        losses = {label: loss for label, loss in losses.items() if label == "polyhead" or "frozen" in label}
+        assert losses == pytest.approx(dict.fromkeys(losses, expected), rel=0.1)
+        return
+    for label, loss in losses.items():
+        bf16 = label == "polyhead" or "bf16" in label
+        assert loss == pytest.approx(expected, rel=2e-2 if bf16 else 1e-4), label
+
+
+def test_figures_are_written_with_the_machine(command, tmp_path: Path) -> None:
+    out = tmp_path / "figures" / "cifar.json"
+    said = command(
+        *("benchmark", "train", "--workload", "cifar", "--batch", "2", "--runs", "2", "--warmup", "1", "--no-memory"),
+        *("--only", "polyhead fp32", "torchvision blocks default", "--out", out),
+    )
+    assert said.code == 0, said.error
+    written = json.loads(out.read_text())
+    assert [row["name"] for row in written["rows"]] == ["polyhead fp32", "torchvision blocks default"]
+    assert all(len(row["runs"]) == 2 and row["floor"] > 0 for row in written["rows"])
+    assert written["machine"]["torch"] == torch.__version__.partition("+")[0]
+    assert written["machine"]["date"] in said.out
+
+
+@pytest.mark.slow
+def test_peak_memory_is_each_contestants_own() -> None:
+    small, large = (peak_memory("cifar", "torchvision blocks default", "train", batch, 32) for batch in (2, 512))
+    assert 100 << 20 < small[1] <= small[0]
+    # The maps of 512 images alone: 14 of 16 channels at 32 x 32 in fp32 are 460 MB.
+    assert large[0] - large[1] > small[0] - small[1] + (300 << 20)
+
+
+def test_multiply_adds_count_the_backward_pass() -> None:
+    layer, x = torch.nn.Linear(8, 4, bias=False), torch.ones(2, 8, requires_grad=True)
+    assert multiply_adds(lambda: layer(x)) == 2 * 8 * 4
+    assert multiply_adds(lambda: torch.autograd.backward(layer(x).sum())) == 3 * 2 * 8 * 4
+    assert convolution_rate(torch.float32, repeats=1) > 1e6
+
+
+def test_the_machine_is_named() -> None:
+    machine = describe_machine()
+    assert {"date", "processor", "cores", "threads", "torch", "torchvision"} <= machine.keys()
+    assert all(machine.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--only", "detectron"), "'polyhead', 'polyhead fp32', 'torchvision default'"),
+        (("--runs", "0"), "--runs is 0"),
+        (("--side", "0"), "--side is 0"),
+    ],
+)
+def test_mistakes_are_told(arguments: tuple[str, ...], told: str, command) -> None:
+    assert told in command("benchmark", "train", *arguments).complaint
