@@ -163,7 +163,7 @@ ENCODER = BackboneLayout(("encoder.", "encoder.model."), same_names, _unknown)
 IN_FEATURES = ("features.", "encoder.features.")  # torchvision's and timm's DenseNets, and smp's of torchvision's
 # Of layouts under which as many names are found, the first counts.
 LAYOUTS = (
-    BackboneLayout(("",), same_names, _unknown),
+    BackboneLayout(("", "model."), same_names, _unknown),  # the second from within a Lightning module
     TORCHVISION_DETECTOR,
     ENCODER,
     OPENMMLAB,

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from backbones.contract import Backbone
 from backbones.errors import UserError
-from backbones.layouts import Origin, translate
+from backbones.layouts import Origin, Translation, translate
 from backbones.weights_file import read_weights
 
 
@@ -61,7 +62,7 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
 
     Args:
         backbone: the network to fill.
-        source: a `.safetensors`, `.pth`, `.pt` or `.pkl` file, of a backbone alone or of a model around it, by
+        source: a file, as `read_weights` takes them, of a backbone alone or of a model around it, by
             the names of torchvision, timm, segmentation-models-pytorch, Detectron2 or OpenMMLab; or
             `torchvision/NAME[.WEIGHTS]`, e.g. `torchvision/resnet50.IMAGENET1K_V2`, or `timm/NAME[.TAG]`, which are
             downloaded once into the cache (`backbones.download.cache_folder`); without WEIGHTS or TAG, the library's
@@ -69,15 +70,15 @@ def load_weights(backbone: Backbone, source: str | Path) -> LoadReport:
 
     Raises:
         UserError: no such file or name, no connection, a damaged file or one that needs unpickling, or less than half
-            of the network's entries fit.
+            of the network's entries fit, or more than a tenth of them have another shape in the file.
     """
     own = backbone.state_dict()
     translated = translate(read_weights(_locate(source)), own)
-    warnings = stride_warnings(backbone, translated.origin)
     given = backbone.adapt_weights(translated.tensors)
+    warnings = [*stride_warnings(backbone, translated.origin), *_depth_warnings(backbone, translated, given)]
     report, fitting = fit(str(source), own, given, backbone.in_channels, translated.origin, warnings)
     total = len(report.loaded) + len(report.missing) + len(report.misshaped)
-    if 2 * len(fitting) < total:
+    if 2 * len(fitting) < total or 10 * len(report.misshaped) > total:
         raise UserError(
             f"{source}: only {len(fitting)} of {total} entries of {type(backbone).__name__} fit (the file has "
             f"{_some(given)}; missing {_some(report.missing)}; of another shape "
@@ -104,6 +105,9 @@ def fit(
         in_channels: channels of the network's images, which weights for 3 channels are adapted to.
         origin: how the weights were trained.
         warnings: for the report.
+
+    Raises:
+        UserError: a value that the network would take is not finite.
     """
     own = {name: tensor for name, tensor in own.items() if not name.endswith("num_batches_tracked")}
     fitting: dict[str, Tensor] = {}
@@ -120,6 +124,9 @@ def fit(
             reshaped.append(name)
         else:
             misshaped.append(name)
+    for name, tensor in fitting.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{source}: {name} has values that are no finite numbers; give weights saved before that")
     unexpected = [name for name in given if name not in own and not name.endswith("num_batches_tracked")]
     missing = [name for name in own if name not in given]
     report = LoadReport(
@@ -148,6 +155,40 @@ def stride_warnings(backbone: Backbone, origin: Origin) -> list[str]:
         f"the weights are of bottlenecks that stride in their {where} convolution, those of {type(backbone).__name__} "
         f"do not; the shapes fit, the features do not: set --backbone.name to such a network, like {such}"
     ]
+
+
+def _depth_warnings(backbone: Backbone, translated: Translation, given: Mapping[str, Tensor]) -> list[str]:
+    """Lines where the file's network has layers that `backbone` lacks, or lacks some that it has."""
+    network, found = type(backbone).__name__, translated.names
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # other norms do without
+    missing = [name for name in backbone.state_dict() if name not in given and not name.endswith(statistics)]
+    lines = []
+    if missing:
+        lines.append(
+            f"{len(missing)} entries of {network} are not among the weights ({_some(missing)}) and start at random; if "
+            "that was not meant, give the weights of this architecture"
+        )
+    # The modules that weights were found in, without those that hold all of them: of backbone.body.layer1.0.conv1 of a
+    # detector, layer1, layer1.0 and layer1.0.conv1.
+    paths = [set(_ancestors(theirs)) for theirs in found.values()]
+    modules: set[str] = set().union(*paths) - paths[0].intersection(*paths) if paths else set()
+    further = [
+        name
+        for name in translated.tensors
+        if name not in found and not name.endswith(statistics) and not modules.isdisjoint(_ancestors(name))
+    ]
+    if further:
+        lines.append(
+            f"the weights are of a network with {len(further)} entries more ({_some(further)}) in the same stages, "
+            f"which {network} has no place for; the features are not those of that network: name it with "
+            "--backbone.name"
+        )
+    return lines
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """`layer1` and `layer1.0` of `layer1.0.weight`."""
+    return accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def _adapt_channels(weight: Tensor, target: Tensor, in_channels: int) -> Tensor | None:

@@ -1,5 +1,6 @@
-"""Reads files of weights: safetensors, torch's `.pth` and `.pt`, Detectron2's `.pkl`. Nothing in them is ever run."""
+"""Reads files of weights: safetensors, what torch saves, Detectron2's `.pkl`. Nothing in them is ever run."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from backbones.arrays_only import load_arrays
 from backbones.errors import UserError
 from backbones.tensors_only import load_tensors
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+# torch's files go by many endings: .th are akamaster's, .tar those of torch's ImageNet example, .ckpt Lightning's.
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".tar", ".ckpt", ".bin", ".pkl")
 # Training scripts tend to save the state dict beside epoch, optimizer and so on. Caffe2's are called blobs.
-NESTED = ("state_dict", "model", "blobs")
+NESTED = ("state_dict", "model_state_dict", "model", "blobs")
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before all names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,14 @@ def read_weights(path: Path) -> WeightsFile:
     tensors = {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensors by name; save a state_dict() and give that")
-    if all(name.startswith("module.") for name in tensors):  # saved from within DataParallel
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+            raise UserError(
+                f"{path}: {name} is a sparse, quantized or complex tensor; expected plain numbers: convert it with "
+                "to_dense() or dequantize() before saving"
+            )
+    while wrapper := next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in tensors)), ""):
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return WeightsFile(tensors, next((text for text in texts if isinstance(text, str)), ""), str(author))
 
 
@@ -69,12 +78,14 @@ def _content(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        # weights_only: unpickling anything else could run whatever code its author put there.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch about kinds of tensors that are refused by name
+            warnings.simplefilter("ignore")
+            # weights_only: unpickling anything else could run whatever code its author put there.
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail anywhere in the reader
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
             return load_tensors(path)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path}: cannot be read as weights ({reason}); fetch or copy the file again") from error
 
 

@@ -212,3 +212,44 @@ def test_real_weights_load_whole(reference_data: Path, name: str) -> None:
     report = load_weights(net, reference_data / "weights" / f"{name}_imagenet_pq.safetensors")
     assert report.missing == report.misshaped == report.reshaped == ()
     assert set(report.unexpected) == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("ending", [".th", ".pth.tar", ".ckpt", ".bin"])
+def test_files_as_training_scripts_name_and_wrap_them(state: dict[str, Tensor], tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"w{ending}"
+    wrapper = {".th": "module.", ".pth.tar": "module._orig_mod.", ".ckpt": "model.", ".bin": ""}[ending]
+    key = {".ckpt": "state_dict", ".bin": "model_state_dict"}.get(ending, "model")
+    torch.save({"epoch": 3, key: {wrapper + name: tensor for name, tensor in state.items()}}, path)
+    net = build_backbone("resnet18")
+    assert len(load_weights(net, path).loaded) == 100
+    assert torch.equal(net.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex", "nan"])
+def test_tensors_that_are_no_plain_numbers_are_refused(state: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+    name = "layer1.0.conv1.weight"
+    change = {"sparse": Tensor.to_sparse, "complex": lambda weight: weight + 1j, "nan": lambda weight: weight / 0}
+    torch.save({**state, name: change[kind](state[name])}, tmp_path / "w.pth")
+    complaint = refused(build_backbone("resnet18"), tmp_path / "w.pth")
+    assert name in complaint
+    assert "finite" in complaint if kind == "nan" else kind in complaint
+
+
+def test_weights_of_another_shape_are_refused_though_most_names_fit(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "r50.pth")
+    assert "only 77 of 100 entries of resnet18 fit" in refused(build_backbone("resnet18"), tmp_path / "r50.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.body.", "encoder."])
+def test_weights_of_another_depth_are_told(tmp_path: Path, prefix: str) -> None:
+    files = {}
+    for name in ("resnet18", "resnet34"):
+        files[name] = tmp_path / f"{name}.pth"
+        weights = {prefix + key: tensor for key, tensor in build_backbone(name).state_dict().items()}
+        around = {"backbone.fpn.weight": torch.zeros(1), "decoder.blocks.0.conv1.weight": torch.zeros(1)}
+        torch.save({**weights, **around}, files[name])
+        assert load_weights(build_backbone(name), files[name]).warnings == ()
+    (told,) = load_weights(build_backbone("resnet18"), files["resnet34"]).warnings
+    assert f"48 entries more ({prefix}layer1.2.conv1.weight, " in told
+    (told,) = load_weights(build_backbone("resnet34"), files["resnet18"]).warnings
+    assert told.startswith("48 entries of resnet34 are not among the weights (layer1.2.conv1.weight, ")
