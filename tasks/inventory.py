@@ -99,7 +99,9 @@ def _matching(pattern: str) -> list[str]:
 
 def _show_backbones(reporter: Reporter, names: list[str]) -> None:
     if len(names) > MOST_MEASURED and names[0].startswith("timm/"):
-        reporter.say(f"{len(names)} networks, of which fewer would be measured: {', '.join(names)}")
+        reporter.say(
+            f"{len(names)} networks; a pattern of at most {MOST_MEASURED} shows their sizes: {', '.join(names)}"
+        )
         return
     rows = []
     for name in reporter.track(names, len(names), "measure backbones"):
@@ -107,6 +109,8 @@ def _show_backbones(reporter: Reporter, names: list[str]) -> None:
             size = measure_backbone(name)
         except UserError as error:
             rows.append((name, "", "", str(error)))
+        except Exception as error:  # somebody else's network, which may compute with values while it is built
+            rows.append((name, "", "", f"cannot be measured on shapes alone ({type(error).__name__}: {error})"))
         else:
             adds = f"{_giga(size.multiply_adds)} at {size.side} px"
             rows.append((name, _millions(size.parameters), adds, size.levels))
