@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from tasks.export_targets import (
     torchvision_target,
 )
 from tasks.model import Model, build_model
+from tasks.output import write_whole
 from tasks.progress import Reporter
 
 Layout = Literal["torchvision", "timm", "smp", "detectron2", "mmdetection"]
@@ -73,22 +75,26 @@ def export_weights(run: Path, layout: Layout, out: Path, head: str | None = None
         model.load_state_dict(weights)
         _require_equal(model.eval(), name, target.recipe, target.tensors, source)
     tensors = {key: tensor.contiguous() for key, tensor in target.tensors.items()}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, out) if out.suffix == ".safetensors" else torch.save(tensors, out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    write_whole(out, lambda file: _save(tensors, file))
     reporter = Reporter()
     reporter.say(f"{out}: {len(tensors)} tensors of {checkpoint.folder} by {layout}'s names")
     if target.recipe is not None:
         reporter.say(f"built by {target.recipe}")
     for note in target.notes:
         reporter.say(note)
+    reporter.say(f"classes, in order: {', '.join(checkpoint.labels[name].names)}")
     values = config.image.model_dump(exclude_defaults=True, exclude={"mean", "std"})
     reporter.say(
         f"images: mean {config.image.mean}, std {config.image.std} of pixels from 0 to 1{', ' * bool(values)}"
         + ", ".join(f"{key} {value}" for key, value in values.items())
     )
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, file) if file.suffix == ".safetensors" else torch.save(tensors, file)
+    except (RuntimeError, SafetensorError) as error:  # what both make of a full disk
+        raise OSError(None, " ".join(str(error).split()), str(file)) from error
 
 
 def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from backbones.errors import UserError
 from tasks.experiment_file import read_experiment
 from tasks.fingerprint import Fingerprint, Kind, describe, take_fingerprint
+from tasks.output import write_whole
 from tasks.progress import Reporter
 
 FEW, MANY = 200, 1000  # images to train on
@@ -48,8 +49,7 @@ def plan_data(root: Path, kind: Kind | None, out: Path | None) -> Path:
     if out.exists():
         raise UserError(f"{out} exists; expected a new file: give another with --out, or delete it")
     found = take_fingerprint(root, kind)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(write_plan(found), encoding="utf-8")
+    write_whole(out, lambda file: file.write_text(write_plan(found), encoding="utf-8"))
     read_experiment(out)
     reporter = Reporter()
     reporter.table(f"{root}: {found.kind}", ("", "found"), describe(found))

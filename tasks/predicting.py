@@ -24,6 +24,7 @@ from tasks.drawing import Picture, save_picture
 from tasks.inference import Predictor
 from tasks.kinds import task_of
 from tasks.model import build_model
+from tasks.output import writing
 from tasks.progress import Reporter
 
 
@@ -77,7 +78,8 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     reporter = Reporter()
     if folds:
         reporter.say(f"{len(folds)} of the {config.data.folds} models of {run} together")
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     done = 0
     for image_id, place, image in read_images(files, config, reporter, "predict, images"):
@@ -87,12 +89,15 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         picture = Picture.of(image, config.image)
         for head, (prediction,) in found.items():
             own, named = (f"{stem}_{head}", {"head": head}) if len(found) > 1 else (stem, {})
-            rows = tasks[head].write(out, own, image_id, str(place), prediction, labels[head])
+            with writing(out):
+                rows = tasks[head].write(out, own, image_id, str(place), prediction, labels[head])
             results += [{**named, **row} for row in rows]
             tasks[head].draw(picture, prediction, labels[head], threshold)
-        save_picture(out / f"{stem}.jpg", picture.pixels)
+        with writing(out):
+            save_picture(out / f"{stem}.jpg", picture.pixels)
         done += 1
-    (out / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
+    with writing(out):
+        (out / "predictions.json").write_text(json.dumps(results), encoding="utf-8")
     reporter.say(f"{len(results)} results of {done} images: {out / 'predictions.json'}, drawn images beside it")
 
 

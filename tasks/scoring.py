@@ -13,6 +13,7 @@ from tasks.evaluation import Evaluator, show_metrics
 from tasks.inference import Predictor
 from tasks.kinds import head_labels, wanted_targets
 from tasks.model import build_model
+from tasks.output import write_whole
 from tasks.progress import Reporter
 
 
@@ -57,6 +58,5 @@ def score_file(annotations: Path, results: Path, kind: Literal["bbox", "segm"], 
 def _show(reporter: Reporter, metrics: dict[str, float], out: Path | None, notes: list[str] | None = None) -> None:
     show_metrics(reporter, metrics, notes)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        write_whole(out, lambda file: file.write_text(json.dumps(metrics, indent=1), encoding="utf-8"))
         reporter.say(f"written to {out}")

@@ -19,6 +19,7 @@ from tasks.explanation.sheet import Heat, draw_heat, draw_sheet
 from tasks.explanation.subject import Question, Subject
 from tasks.kinds import task_of
 from tasks.label_map import LabelMap
+from tasks.output import writing
 from tasks.predicting import accelerator_for, batch_of_one, find_images, fold_runs, load_predictor, read_images
 from tasks.progress import Reporter
 from tasks.task import Task
@@ -61,7 +62,8 @@ def explain_images(arguments: ExplainArguments) -> None:
         name: Explainer(model, name, _method(arguments, task), arguments.levels) for name, task in tasks.items()
     }
     reporter, written = Reporter(), 0
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    with writing(arguments.out):
+        arguments.out.mkdir(parents=True, exist_ok=True)
     for image_id, place, image in read_images(files, config, reporter, "explain, images"):
         batch = batch_of_one(image, image_id, place, config, divisor).to(accelerator.device)
         # Not inference_mode, whose tensors cannot take part in what is differentiated.
@@ -80,7 +82,8 @@ def explain_images(arguments: ExplainArguments) -> None:
             panels = [_predicted(task, picture, prediction, labels, arguments.threshold)]
             panels += [_explained(picture, *each) for each in zip(subjects, heats, strict=True)]
             stem = place.stem(image_id) + (f"_{name}" if len(config.heads) > 1 else "")
-            save_picture(arguments.out / f"{stem}.png", draw_sheet(panels, _caption(explainer, batch.sizes)))
+            with writing(arguments.out):
+                save_picture(arguments.out / f"{stem}.png", draw_sheet(panels, _caption(explainer, batch.sizes)))
             written += 1
     if not written:
         raise UserError(f"nothing to explain was found in any image{_way_out(next(iter(tasks.values())), arguments)}")

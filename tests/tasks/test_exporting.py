@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -268,3 +269,28 @@ def test_bad_arguments(command, saved: Run, tmp_path: Path) -> None:
     assert "ends in .pth" in said.complaint
     said = command("export_weights", run, "--layout", "timm", "--out", tmp_path / "out.pth", "--head", "boxes")
     assert "no head 'boxes'; its heads are out" in said.complaint
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    command, saved: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    _, run = saved("resnet18", ClassificationConfig())
+    out = tmp_path / f"out{ending}"
+    out.mkdir()
+    arguments = ("export_weights", run, "--layout", "timm", "--out", out)
+    assert f"{out}: cannot be written (is a folder)" in command(*arguments).complaint
+    out.rmdir()
+    out.write_text("before")
+
+    def full(_: object, file: Path) -> None:
+        file.write_text("half")
+        raise RuntimeError("writer failed\nwriting file data") if ending == ".pth" else SafetensorError("No space")
+
+    monkeypatch.setattr("tasks.exporting.torch.save" if ending == ".pth" else "tasks.exporting.save_file", full)
+    assert "cannot be written (" in command(*arguments).complaint
+    assert out.read_text() == "before"
+    assert list(tmp_path.glob("*out*")) == [out]
+    monkeypatch.undo()
+    assert "classes, in order: " in command(*arguments).out
+    assert out.stat().st_size > 10**6

@@ -94,6 +94,13 @@ def test_a_mistake_is_one_line(
     assert told in command("explain", run(kind), image, "--out", tmp_path / "out", *options).complaint
 
 
+@pytest.mark.parametrize("tool", ["explain", "predict"])
+def test_a_folder_that_cannot_be_made(command, trained_labels: Path, image: Path, tmp_path: Path, tool: str) -> None:
+    (tmp_path / "file").touch()
+    told = command(tool, trained_labels, image, "--out", tmp_path / "file").complaint
+    assert told.endswith(f"{tmp_path / 'file'}: cannot be written (File exists); choose another --out")
+
+
 def test_no_images(command, trained_labels: Path, tmp_path: Path) -> None:
     assert "no images given after the run" in command("explain", trained_labels, "--out", tmp_path / "out").complaint
     assert "no image there" in command("explain", trained_labels, tmp_path / "none.png").complaint
