@@ -119,9 +119,10 @@ class Explainer:
         empty image, which the paper subtracts, is the same for all of them, and the softmax over channels takes it out.
         """
         image = self.model.network_input(batch)
-        features, _ = self._logits(image, batch.sizes, [prediction])
-        (level,) = self.levels = self.levels or tuple(features)[-1:]
-        activations = features[level][0]
+        with torch.enable_grad():  # for the levels that count
+            features, (whole,) = self._logits(image.clone().requires_grad_(), batch.sizes, [prediction])
+            (level,) = self.levels = self._levels(subjects[0].value(whole), features)
+        activations = features[level][0].detach()
         # A channel that is the same everywhere marks nothing.
         spread = activations.amax(dim=(1, 2)) - activations.amin(dim=(1, 2))
         varying = torch.where(spread > 0)[0]

@@ -12,6 +12,7 @@ from heads import Classification, Detections, FasterRCNN, Head, ImageLabels, Ima
 from heads.segmentation import Decoder, SegmentationHead
 from tasks.data.sample import Batch
 from tasks.detection.task import DetectionTask
+from tasks.explanation.arguments import Method
 from tasks.explanation.class_activation import hires_cam
 from tasks.explanation.explainer import Explainer
 from tasks.explanation.subject import Question, Subject
@@ -318,15 +319,16 @@ def test_what_is_padded_is_left_out() -> None:
         assert found.shape == (2, 50, 40)
 
 
-def test_the_deepest_level_that_counts(classifier: Model) -> None:
+@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+def test_the_deepest_level_that_counts(classifier: Model, method: Method) -> None:
     model = Model(
         classifier.backbone, {"labels": Classification(classifier.backbone.features, 3, level="c4")}, ImageSpec()
     )
-    explainer = Explainer(model, "labels", "gradcam")
+    explainer = Explainer(model, "labels", method)
     explainer(whole(), LABELS, [subject()])
     assert explainer.levels == ("c4",)
     with pytest.raises(UserError, match="'c5', on which the logits of the head 'labels' do not depend"):
-        Explainer(model, "labels", "gradcam", ["c5"])(whole(), LABELS, [subject()])
+        Explainer(model, "labels", method, ["c5"])(whole(), LABELS, [subject()])
 
 
 class Silent(Head):
