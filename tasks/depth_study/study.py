@@ -37,7 +37,12 @@ from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed
 from tasks.training import train_or_resume
 
-DATA_OF_A_RECIPE = ("train", "val", "val_fraction", "batch_size", "size", "augment")
+# Fields that may differ between runs that are compared; the same images may have been moved.
+INDIFFERENT = {
+    *("data.root", "data.workers"),
+    *(f"runner.{field}" for field in ("device", "monitor", "save_every_minutes", "save_every_steps", "keep_last")),
+    *(f"runner.{field}" for field in ("log_every", "pictures", "tensorboard", "evaluate_every")),
+}
 
 
 def study_depth(config: Experiment, networks: Sequence[str], *, out: Path | None = None) -> list[Measured]:
@@ -60,6 +65,9 @@ def study_depth(config: Experiment, networks: Sequence[str], *, out: Path | None
             f"heads holds {', '.join(config.heads) or 'nothing'}; the study compares classification errors: give a "
             "config with one classification head of target single, such as configs/cls/cifar_resnet20.py"
         )
+    if not networks:
+        raise UserError("networks is empty; expected registered networks with their depth in their names")
+    networks = list(dict.fromkeys(networks))
     named = {network: _family_and_depth(network) for network in networks}
     root = out or Path("runs") / "study_depth"
     reporter = Reporter()
@@ -111,16 +119,24 @@ def _recipe(config: Experiment, network: str) -> Experiment:
 
 def _require_same_recipe(run: Path, config: Experiment) -> None:
     """Raise `UserError` when a network was begun by another recipe, which would make the comparison unfair."""
-    before = load_checkpoint(run, prefer_best=False).config
-    pairs = [(f"{name}", getattr(before, name), getattr(config, name)) for name in ("heads", "optimizer", "schedule")]
-    pairs += [(f"data.{name}", getattr(before.data, name), getattr(config.data, name)) for name in DATA_OF_A_RECIPE]
-    pairs += [("backbone", before.backbone, config.backbone), ("runner.seed", before.runner.seed, config.runner.seed)]
-    changed = [name for name, then, now in pairs if then != now]
+    before, now = (_decides(each) for each in (load_checkpoint(run, prefer_best=False).config, config))
+    changed = [
+        f"{field} is {now.get(field)}, was {before.get(field)}" for field in now if before.get(field) != now[field]
+    ]
     if changed:
         raise UserError(
-            f"{run}: was begun by another recipe ({', '.join(changed)} differ); expected one for all networks: give it "
-            "as it was, or another --out"
+            f"{run}: was begun by another recipe ({', '.join(changed)}); expected one for all networks: give it as it "
+            "was, or another --out"
         )
+
+
+def _decides(config: Experiment) -> dict[str, str]:
+    """What decides the result of a run, by field, such as "data.batch_size"."""
+    sections = config.model_dump(mode="json", exclude={"name", "plugins", "metrics"})
+    fields = {
+        f"{section}.{field}": str(value) for section, values in sections.items() for field, value in values.items()
+    }
+    return {field: value for field, value in fields.items() if field not in INDIFFERENT}
 
 
 def _measure(

@@ -57,7 +57,8 @@ def test_two_networks_are_compared_and_a_second_call_goes_on(
     assert json.loads((tmp_path / "study" / "study.json").read_text()) == study
     complaint = command("study_depth", *arguments, "--optimizer.lr", "0.5").complaint
     assert "plain18" in complaint
-    assert "optimizer" in complaint
+    assert "optimizer.lr is 0.5, was " in complaint
+    assert "data.balance is 0.5, was 0.0" in command("study_depth", *arguments, "--data.balance", "0.5").complaint
 
 
 def test_gradient_flow_is_that_of_the_loss(tiny_labels: Experiment) -> None:
@@ -93,6 +94,10 @@ def test_bad_names_are_told_before_any_training(
     arguments = [written(tiny_labels), "--out", tmp_path / "study", "--networks", "resnet18", *networks]
     assert networks[0] in command("study_depth", *arguments).complaint
     assert not (tmp_path / "study").exists()
+
+
+def test_no_networks(command, tiny_labels: Experiment, written, tmp_path: Path) -> None:
+    assert "networks is empty" in command("study_depth", written(tiny_labels), "--networks").complaint
 
 
 def test_other_heads_are_refused(command, tiny_config: Path, tmp_path: Path) -> None:
