@@ -307,11 +307,16 @@ def _run_config(run: Path) -> Experiment:
 
 
 def _require_one_unit(schedule: ScheduleConfig, base: ScheduleConfig, argv: Sequence[str]) -> None:
-    """Raise `UserError` for a length that has no effect, or for milestones that were meant in another unit."""
+    """Raise `UserError` for a length or warm-up without effect, or for milestones that were meant in another unit."""
     if given(argv, "schedule.epochs") and schedule.steps:
         raise UserError(
             f"--schedule.epochs is {schedule.epochs}, but schedule.steps is {schedule.steps} and decides; expected one "
             "of them: give --schedule.steps N, or --schedule.steps None as well"
+        )
+    if given(argv, "schedule.warmup_factor") and schedule.warmup_factor and not schedule.warmup_steps:
+        raise UserError(
+            f"--schedule.warmup_factor is {schedule.warmup_factor:g}, but schedule.warmup_steps is 0 and nothing warms "
+            "up; give --schedule.warmup_steps as well"
         )
     counted, counts = ("steps" if own.steps else "epochs" for own in (base, schedule))
     if counted != counts and schedule.policy == "milestones" and not given(argv, "schedule.milestones"):

@@ -86,6 +86,8 @@ def test_another_backbone_takes_its_own_weights(
         ({}, {"steps": 9, "policy": "cosine"}, ["--schedule.steps", "9"], None),
         ({}, {"steps": 9, "milestones": (4,)}, ["--schedule.steps", "9", "--schedule.milestones", "4"], None),
         ({}, {"epochs": 3}, ["--schedule.epochs", "3"], None),
+        ({}, {"warmup_factor": 0.1, "warmup_steps": 0}, ["--schedule.warmup_factor", "0.1"], "nothing warms up"),
+        ({}, {"warmup_factor": 0.1, "warmup_steps": 4}, ["--schedule.warmup_factor", "0.1"], None),
     ],
 )
 def test_a_schedule_counts_in_one_unit(
