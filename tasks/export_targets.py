@@ -179,6 +179,8 @@ def smp_target(source: Source) -> Target:
     name, more = _smp_decoder(head)
     backbone = _with_counters(source, "segmentation-models-pytorch")
     notes = ["the auxiliary head is left out"] if len(kept) < len(source.head) else []
+    if head.target == "multiclass" and head.background:
+        notes.append("channel 0 is background")
     return Target(
         join_smp_model(backbone, kept), Recipe(f"segmentation_models_pytorch.{name}", {**options, **more}), notes
     )

@@ -154,6 +154,7 @@ def test_segmentation_models(command, saved: Run, head: HeadConfig, reference: t
     (call,) = re.findall(r"built by segmentation_models_pytorch\.(.*)", said)
     network = eval(f"smp.{call}").eval()  # as a person would type it
     assert type(network) is reference
+    assert "channel 0 is background" in said
     network.load_state_dict(tensors, strict=True)
     found = model.heads["out"].logits(model.backbone(images(model)), SIZES)
     torch.testing.assert_close(found, network(images(model)), rtol=0, atol=1e-5)
