@@ -39,9 +39,9 @@ def write_page(found: Sequence[Measured], config: Experiment, file: Path) -> Non
     schedule, optimizer = config.schedule, config.optimizer
     length = f"{schedule.steps} steps" if schedule.steps else f"{schedule.epochs} epochs"
     recipe = (
-        f"{length} of {optimizer.name}, batch {config.data.batch_size}, rate {optimizer.lr:g}, weight decay "
-        f"{optimizer.weight_decay:g}, seed {config.runner.seed}. One run each: differences as small as those between "
-        "two seeds say nothing."
+        f"{length} of {optimizer.name}, batch {config.data.batch_size}, rate {optimizer.lr:g} after a warm-up of "
+        f"{schedule.warmup_steps} steps, weight decay {optimizer.weight_decay:g}, seed {config.runner.seed}. "
+        "One run each: differences as small as those between two seeds say nothing."
     )
     parts = [
         "<h1>What depth does to training</h1>",
