@@ -18,6 +18,7 @@ from tasks.benchmark.memory import peak_memory
 from tasks.benchmark.timing import Timing, interleave
 from tasks.benchmark.workloads import OURS, contestants
 from tasks.device import multiplies_bf16
+from tasks.output import write_whole
 from tasks.progress import Reporter
 
 # What a user waits for before anything happens, and the imports that peers begin with.
@@ -91,8 +92,7 @@ def benchmark(arguments: BenchmarkArguments) -> list[Row]:
     if arguments.out is not None:
         what = {**asdict(arguments), "out": str(arguments.out)}
         content = {"machine": machine, "arguments": what, "rows": [asdict(row) for row in rows]}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_whole(arguments.out, lambda file: file.write_text(json.dumps(content, indent=1), encoding="utf-8"))
         reporter.say(f"written to {arguments.out}")
     return rows
 

@@ -31,6 +31,7 @@ from tasks.inventory import parameters
 from tasks.kinds import head_labels, wanted_targets
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
+from tasks.output import write_whole
 from tasks.predicting import accelerator_for
 from tasks.progress import Reporter
 from tasks.run_folder import RunFolder
@@ -84,8 +85,9 @@ def study_depth(config: Experiment, networks: Sequence[str], *, out: Path | None
     for network, (family, depth) in named.items():
         reporter.say(f"measuring {network}")
         found.append(_measure(_recipe(config, network), family, depth, root / network, accelerator, reporter))
-    (root / "study.json").write_text(json.dumps([asdict(each) for each in found], indent=1), encoding="utf-8")
-    write_page(found, config, root / "study.html")
+    numbers = json.dumps([asdict(each) for each in found], indent=1)
+    write_whole(root / "study.json", lambda file: file.write_text(numbers, encoding="utf-8"))
+    write_whole(root / "study.html", lambda file: write_page(found, config, file))
     reporter.table(
         "depth and error",
         ("network", "parameters", "training error", "validation error"),

@@ -50,6 +50,16 @@ def test_figures_are_written_with_the_machine(command, tmp_path: Path) -> None:
     assert written["machine"]["date"] in said.out
 
 
+def test_a_place_that_cannot_be_written_is_told_after_the_table(command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = command(
+        *("benchmark", "infer", "--workload", "cifar", "--batch", "1", "--runs", "1", "--warmup", "0", "--no-memory"),
+        *("--only", "torchvision blocks default", "--out", tmp_path / "file" / "figures.json"),
+    )
+    assert "cannot be written" in said.complaint
+    assert "torchvision blocks default" in said.out
+
+
 @pytest.mark.slow
 def test_peak_memory_is_each_contestants_own() -> None:
     small, large = (peak_memory("cifar", "torchvision blocks default", "train", batch, 32) for batch in (2, 512))
