@@ -73,7 +73,7 @@ def benchmark(arguments: BenchmarkArguments) -> list[Row]:
     title = arguments.what if arguments.what == "startup" else f"{arguments.what}, {arguments.workload}"
     reporter.table(
         f"{title}: medians of {arguments.runs} runs, in turn",
-        ("", "ms", "spread", f"times {rows[0].name}", "peak MiB", "of which steps", "times the floor", "loss"),
+        ("", "ms", "spread", "ratio", "peak MiB", "steps MiB", "floor", "loss"),
         [
             (
                 row.name,
@@ -87,6 +87,10 @@ def benchmark(arguments: BenchmarkArguments) -> list[Row]:
             )
             for row in rows
         ],
+    )
+    reporter.say(
+        f"ratio: to {rows[0].name}; steps MiB: memory that steps add once all is built; floor: times what the "
+        "multiply-adds take at the rate of a large convolution; loss: of the batch, before any step"
     )
     reporter.say(", ".join(f"{key} {value}" for key, value in machine.items()))
     if arguments.out is not None:
