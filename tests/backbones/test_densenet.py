@@ -67,7 +67,9 @@ def test_outputs_are_torchvisions(name: str) -> None:
         assert_levels_equal(levels, reference_levels(theirs.eval(), images()))
         logits = theirs.classifier(levels["c5"].mean((2, 3)))
         torch.testing.assert_close(logits, theirs(images()), rtol=1e-5, atol=1e-5)
-        assert_levels_equal(ours.train()(images()), reference_levels(theirs.train(), images()))
+        # Batch statistics of the few pixels of c5 make rounding visible.
+        precise = ours.double().train()(images().double()), reference_levels(theirs.double().train(), images().double())
+        assert_levels_equal(*precise, tolerance=1e-9)
     for key, statistics in ours.named_buffers():
         torch.testing.assert_close(statistics, theirs.features.get_buffer(key), rtol=1e-5, atol=1e-5)
 
