@@ -32,8 +32,9 @@ def test_contestants_do_the_same_work(name: str, command, tmp_path: Path) -> Non
         assert losses == pytest.approx(dict.fromkeys(losses, expected), rel=0.1)
         return
     for label, loss in losses.items():
-        bf16 = label == "polyhead" or "bf16" in label
-        assert loss == pytest.approx(expected, rel=2e-2 if bf16 else 1e-4), label
+        # DeepLabV3+ drops units by chance, and dilates the first block of a stage there.
+        rough = label == "polyhead" or "bf16" in label or name == "deeplabv3plus"
+        assert loss == pytest.approx(expected, rel=2e-2 if rough else 1e-4), label
 
 
 def test_figures_are_written_with_the_machine(command, tmp_path: Path) -> None:
