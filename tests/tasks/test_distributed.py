@@ -61,7 +61,7 @@ def assert_same_run(one: Path, other: Path, tolerance: float) -> None:
 @pytest.fixture
 def config(tiny: Experiment, tmp_path: Path) -> Path:
     """GroupNorm, whose output does not depend on how a batch is divided; a rate at which nothing is chaotic yet."""
-    tiny.optimizer.lr = 0.002
+    tiny.optimizer.lr = 0.0005
     tiny.data.batch_size = 4
     tiny.schedule.epochs = 3
     tiny.runner.ema_decay = 0.9
