@@ -23,3 +23,10 @@ class BlurPool(nn.Module):
         """(B, C, H, W), H and W at least 2 -> (B, C, ceil(H / 2), ceil(W / 2)); reflected beyond the border."""
         x = F.pad(x, (1, 1, 1, 1), mode="reflect")
         return F.conv2d(x, self.kernel.to(x.dtype), stride=2, groups=len(self.kernel))
+
+
+def stem_pool(channels: int, antialias: bool) -> nn.Module:
+    """The maximum of 3 x 3 pixels at stride 2 that ends a ResNet's stem; blurred, the stride is the blur's."""
+    if antialias:
+        return nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool(channels))
+    return nn.MaxPool2d(3, 2, 1)

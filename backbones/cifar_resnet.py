@@ -8,16 +8,16 @@ convolutions and the classifier, which is a head's.
 """
 
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias, cast, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.contract import FeatureSpec, register_backbone
+from backbones.contract import register_backbone
 from backbones.convolution import Conv, Init
 from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm
-from backbones.residual import BasicBlock, BlockDesign, stage_places, zero_last_norms
+from backbones.residual import BasicBlock, BlockDesign, stage_features, stage_places, zero_last_norms
 from backbones.staged import StagedBackbone
 from backbones.stochastic_depth import drop_rates
 
@@ -37,27 +37,23 @@ class CifarNetwork(StagedBackbone):
         """(B, in_channels, H, W) float -> the three stages c0, c1 and c2, as in `features`."""
         x = F.relu(conv_norm(self.conv1, self.bn1, images), inplace=True)
         levels = {}
-        for name, stage in zip(self.features, self._stages(), strict=True):
+        for name, stage in zip(self.features, self._layers(), strict=True):
             x = levels[name] = self._through(stage, x)
         return levels
 
     def parts(self) -> list[list[nn.Module]]:
-        stages: list[list[nn.Module]] = [[stage] for stage in self._stages()]
-        return [[self.conv1, self.bn1], *stages]
+        return self._parts_of_layers(self.conv1, self.bn1)
 
     def _build(self, design: BlockDesign, norm: Norm, drop_path: float) -> None:
         norm_factory, blocks = partial(make_norm, norm), (self.depth - 2) // 6
         self.conv1 = Conv(self.in_channels, 16, 3, 1, 1)
         self.bn1 = norm_factory(16)
-        self.features = {}
         rates = drop_rates(drop_path, 3 * blocks, type(self).__name__)
-        for index, places in enumerate(stage_places((blocks,) * 3, 16, 16, BasicBlock.expansion, 1, 4, rates)):
+        stages = stage_places((blocks,) * 3, 16, 16, BasicBlock.expansion, 1, 4, rates)
+        self.features = stage_features(stages, BasicBlock.expansion, 1, first=0)
+        for index, places in enumerate(stages, 1):
             stage = nn.Sequential(*(BasicBlock(design, place, norm_factory) for place in places))
-            self.add_module(f"layer{index + 1}", stage)
-            self.features[f"c{index}"] = FeatureSpec(places[0].width, 2**index)
-
-    def _stages(self) -> list[nn.Sequential]:
-        return [cast(nn.Sequential, self.get_submodule(f"layer{index}")) for index in range(1, 4)]
+            self.add_module(f"layer{index}", stage)
 
 
 class CifarResNet(CifarNetwork):

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from backbones.contract import FeatureSpec, register_backbone
 from backbones.convolution import Conv, Init
-from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm, norm_relu
 from backbones.residual import NormFactory
 from backbones.staged import StagedBackbone
@@ -118,10 +117,6 @@ class DenseNetwork(StagedBackbone):
             parts.append([*entry, block, self._last_norm(index)])
         return parts
 
-    def _require_drop_rate(self, drop_rate: float) -> None:
-        if not 0 <= drop_rate < 1:
-            raise UserError(f"{type(self).__name__}: drop_rate is {drop_rate}; give 0 (none) or more, below 1")
-
     def _levels(self, x: Tensor) -> list[Tensor]:
         """The level that each dense block ends in, of what enters the first one."""
         levels: list[Tensor] = []
@@ -191,9 +186,8 @@ class DenseNet(DenseNetwork):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, frozen_stages, activation_checkpointing)
-        name, growth = type(self).__name__, self.architecture.growth
-        if output_stride not in (8, 16, 32):
-            raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
+        growth = self.architecture.growth
+        self._require_output_stride(output_stride)
         self._require_drop_rate(drop_rate)
 
         norm_factory = partial(make_norm, norm)

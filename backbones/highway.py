@@ -91,11 +91,7 @@ class HighwayNetwork(StagedBackbone):
     stem: PlainLayer
 
     def parts(self) -> list[list[nn.Module]]:
-        stages: list[list[nn.Module]] = [[stage] for stage in self._stages()]
-        return [[self.stem], *stages]
-
-    def _stages(self) -> list[nn.Sequential]:
-        return [cast(nn.Sequential, module) for name, module in self.named_children() if name.startswith("layer")]
+        return self._parts_of_layers(self.stem)
 
     def _checked_gate_bias(self, gate_bias: float | None) -> float:
         if gate_bias is None:
@@ -148,8 +144,7 @@ class CifarHighway(HighwayNetwork):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, frozen_stages, activation_checkpointing)
-        if not 0 <= drop_rate < 1:
-            raise UserError(f"{type(self).__name__}: drop_rate is {drop_rate}; give 0 (none) or more, below 1")
+        self._require_drop_rate(drop_rate)
         self.drop_rate, bias = drop_rate, self._checked_gate_bias(gate_bias)
         channels = self.widths[0]
         self.stem = PlainLayer(in_channels, channels, 3, norm)
@@ -169,7 +164,7 @@ class CifarHighway(HighwayNetwork):
         """(B, in_channels, H, W) float -> the three stages c0, c1 and c2, as in `features`."""
         x = self.stem(F.dropout(images, self.drop_rate, self.stem.training))
         levels: dict[str, Tensor] = {}
-        for name, stage in zip(self.features, self._stages(), strict=True):
+        for name, stage in zip(self.features, self._layers(), strict=True):
             if levels:
                 x = F.dropout(F.max_pool2d(x, 2, 2, ceil_mode=True), self.drop_rate, stage.training)
             x = levels[name] = self._through(stage, x)
@@ -206,8 +201,7 @@ class ImageHighway(HighwayNetwork):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, frozen_stages, activation_checkpointing)
-        if output_stride not in (8, 16, 32):
-            raise UserError(f"{type(self).__name__}: output_stride is {output_stride}; give 8, 16 or 32")
+        self._require_output_stride(output_stride)
         layer = partial(HighwayLayer, gate_bias=self._checked_gate_bias(gate_bias), norm=norm)
         self.stem = PlainLayer(in_channels, 64, 7, norm, 2)
         self.layer1 = nn.Sequential(*(layer(64) for _ in range(4)))
@@ -228,7 +222,7 @@ class ImageHighway(HighwayNetwork):
         x = self.stem(images)
         levels = {"c1": x}
         x = F.max_pool2d(x, 3, 2, 1)
-        for index, stage in enumerate(self._stages(), 2):
+        for index, stage in enumerate(self._layers(), 2):
             x = levels[f"c{index}"] = self._through(stage, x)
         return levels
 

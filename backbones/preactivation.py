@@ -21,10 +21,9 @@ from typing import ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.blur_pool import BlurPool
+from backbones.blur_pool import stem_pool
 from backbones.contract import FeatureSpec, register_backbone
 from backbones.convolution import Conv, Init
-from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm, norm_relu
 from backbones.preactivation_block import (
     PreactivationBasicBlock,
@@ -32,7 +31,7 @@ from backbones.preactivation_block import (
     PreactivationBottleneck,
     PreactivationDesign,
 )
-from backbones.residual import BlockPlace, NormFactory, stage_places
+from backbones.residual import BlockPlace, NormFactory, stage_features, stage_places
 from backbones.staged import StagedBackbone
 from backbones.stochastic_depth import drop_rates
 
@@ -128,23 +127,19 @@ class PreactivationResNet(PreactivationNetwork):
     ) -> None:
         super().__init__(in_channels, frozen_stages, activation_checkpointing)
         name, expansion = type(self).__name__, self.block.expansion
-        if output_stride not in (8, 16, 32):
-            raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
-        rates, stride = drop_rates(drop_path, sum(self.depths), name), 4
-        stages = stage_places(self.depths, 64, 64, expansion, stride, output_stride, rates)
+        self._require_output_stride(output_stride)
+        rates = drop_rates(drop_path, sum(self.depths), name)
+        stages = stage_places(self.depths, 64, 64, expansion, 4, output_stride, rates)
         design = PreactivationDesign(antialias=antialias)
         self._build(Conv(in_channels, 64, 7, 2, 3), design, stages, partial(make_norm, norm))
-        self.pool_blur = BlurPool(64) if antialias else None
-        self.features = {"c1": FeatureSpec(64, 2)}
-        for index, places in enumerate(stages):
-            stride *= places[0].stride
-            self.features[f"c{index + 2}"] = FeatureSpec(places[0].width * expansion, stride)
+        self.maxpool = stem_pool(64, antialias)
+        self.features = {"c1": FeatureSpec(64, 2), **stage_features(stages, expansion, 4, first=2)}
         self._finish(init, zero_init_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, in_channels, H, W) float -> c1 (the stem's convolution, stride 2) and c2 to c5, as in `features`."""
         stem = self.stem(images)
-        x = F.max_pool2d(stem, 3, 2, 1) if self.pool_blur is None else self.pool_blur(F.max_pool2d(stem, 3, 1, 1))
+        x = self.maxpool(stem)
         first = self._stages()[0][0]
         if first.downsample is not None:
             x = norm_relu(first.norm1, x)
@@ -186,9 +181,7 @@ class CifarPreactivationResNet(PreactivationNetwork):
         stages = stage_places(self.depths, 16, 16, expansion, 1, 4, rates)
         design = PreactivationDesign(stride_first=True)
         self._build(Conv(in_channels, 16, 3, 1, 1), design, stages, partial(make_norm, norm))
-        self.features = {
-            f"c{index}": FeatureSpec(places[0].width * expansion, 2**index) for index, places in enumerate(stages)
-        }
+        self.features = stage_features(stages, expansion, 1, first=0)
         self._finish(init, zero_init_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.blur_pool import BlurPool
+from backbones.contract import FeatureSpec
 from backbones.convolution import Conv
 from backbones.errors import UserError
 from backbones.norm import FrozenBatchNorm, conv_norm
@@ -95,6 +96,24 @@ def stage_places(
             in_channels, stride, entry_dilation = width * expansion, 1, dilation
         width *= 2
     return stages
+
+
+def stage_features(
+    stages: Sequence[Sequence[BlockPlace]], expansion: int, total_stride: int, first: int
+) -> dict[str, FeatureSpec]:
+    """The levels that stages end in.
+
+    Args:
+        stages: as of `stage_places`, and so are `expansion` and `total_stride`.
+        expansion: output channels of a block over its width.
+        total_stride: of the first stage.
+        first: number of its level: 2 for c2.
+    """
+    features = {}
+    for number, places in enumerate(stages, first):
+        total_stride *= places[0].stride
+        features[f"c{number}"] = FeatureSpec(places[0].width * expansion, total_stride)
+    return features
 
 
 class Projection(nn.Sequential):

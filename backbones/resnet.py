@@ -19,12 +19,20 @@ from typing import ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.blur_pool import BlurPool
+from backbones.blur_pool import stem_pool
 from backbones.contract import FeatureSpec, register_backbone
 from backbones.convolution import Conv, Init
 from backbones.errors import UserError
 from backbones.norm import Norm, conv_norm, make_norm
-from backbones.residual import BasicBlock, BlockDesign, Bottleneck, NormFactory, stage_places, zero_last_norms
+from backbones.residual import (
+    BasicBlock,
+    BlockDesign,
+    Bottleneck,
+    NormFactory,
+    stage_features,
+    stage_places,
+    zero_last_norms,
+)
 from backbones.staged import StagedBackbone
 from backbones.stochastic_depth import drop_rates
 
@@ -102,8 +110,7 @@ class ResNet(StagedBackbone):
     ) -> None:
         super().__init__(in_channels, frozen_stages, activation_checkpointing)
         name, architecture = type(self).__name__, self.architecture
-        if output_stride not in (8, 16, 32):
-            raise UserError(f"{name}: output_stride is {output_stride}; give 8, 16 or 32")
+        self._require_output_stride(output_stride)
         if architecture.design.shortcut == "none" and (zero_init_last or drop_path):
             option = "zero_init_last" if zero_init_last else "drop_path"
             raise UserError(f"{name}: {option} would leave nothing of a block that has no shortcut; leave it out")
@@ -112,16 +119,13 @@ class ResNet(StagedBackbone):
         norm_factory = partial(make_norm, norm)
         self.conv1 = DeepStem(in_channels, norm_factory) if architecture.deep_stem else Conv(in_channels, 64, 7, 2, 3)
         self.bn1 = norm_factory(64)
-        self.pool_blur = BlurPool(64) if antialias else None
-        self.features = {"c1": FeatureSpec(64, 2)}
-        rates, stride = drop_rates(drop_path, sum(architecture.depths), name), 4
-        expansion = architecture.block.expansion
-        stages = stage_places(architecture.depths, 64, 64, expansion, stride, output_stride, rates)
+        self.maxpool = stem_pool(64, antialias)
+        rates, expansion = drop_rates(drop_path, sum(architecture.depths), name), architecture.block.expansion
+        stages = stage_places(architecture.depths, 64, 64, expansion, 4, output_stride, rates)
+        self.features = {"c1": FeatureSpec(64, 2), **stage_features(stages, expansion, 4, first=2)}
         for index, places in enumerate(stages, start=1):
             blocks = [architecture.block(design, place, norm_factory) for place in places]
             self.add_module(f"layer{index}", nn.Sequential(*blocks))
-            stride *= places[0].stride
-            self.features[f"c{index + 1}"] = FeatureSpec(places[0].width * expansion, stride)
 
         if zero_init_last:
             zero_last_norms(self)
@@ -135,17 +139,13 @@ class ResNet(StagedBackbone):
             x = conv_norm(self.conv1, self.bn1, images)
         x = F.relu(x, inplace=True)
         levels = {"c1": x}
-        x = F.max_pool2d(x, 3, 2, 1) if self.pool_blur is None else self.pool_blur(F.max_pool2d(x, 3, 1, 1))
-        for index, stage in enumerate(self._stages()):
+        x = self.maxpool(x)
+        for index, stage in enumerate(self._layers()):
             x = levels[f"c{index + 2}"] = self._through(stage, x)
         return levels
 
     def parts(self) -> list[list[nn.Module]]:
-        stages: list[list[nn.Module]] = [[stage] for stage in self._stages()]
-        return [[self.conv1, self.bn1], *stages]
-
-    def _stages(self) -> list[nn.Sequential]:
-        return [cast(nn.Sequential, self.get_submodule(f"layer{index}")) for index in range(1, 5)]
+        return self._parts_of_layers(self.conv1, self.bn1)
 
 
 D18, D34, D101, D152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)

@@ -69,6 +69,23 @@ class StagedBackbone(Backbone):
             module.requires_grad_(False)
         self.train()
 
+    def _require_output_stride(self, output_stride: int) -> None:
+        if output_stride not in (8, 16, 32):
+            raise UserError(f"{type(self).__name__}: output_stride is {output_stride}; give 8, 16 or 32")
+
+    def _require_drop_rate(self, drop_rate: float) -> None:
+        if not 0 <= drop_rate < 1:
+            raise UserError(f"{type(self).__name__}: drop_rate is {drop_rate}; give 0 (none) or more, below 1")
+
+    def _layers(self) -> list[nn.Sequential]:
+        """The stages, of a network that calls them `layer1`, `layer2` and so on."""
+        return [cast(nn.Sequential, module) for name, module in self.named_children() if name.startswith("layer")]
+
+    def _parts_of_layers(self, *stem: nn.Module) -> list[list[nn.Module]]:
+        """`parts` of such a network."""
+        stages: list[list[nn.Module]] = [[stage] for stage in self._layers()]
+        return [[*stem], *stages]
+
     def _frozen(self) -> list[nn.Module]:
         return [module for part in self.parts()[: self.frozen_stages] for module in part]
 

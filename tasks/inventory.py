@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import configs
 from backbones import FeatureSpec, UserError, backbones, build_backbone
@@ -17,6 +16,7 @@ from tasks.data.sample import Batch
 from tasks.experiment_file import read_experiment
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
+from tasks.multiply_adds import multiply_adds
 from tasks.progress import Reporter
 
 COCO_CLASSES = LabelMap(ids=tuple(range(1, 81)), names=tuple(f"class {index}" for index in range(1, 81)))
@@ -147,25 +147,23 @@ def measure_backbone(name: str) -> BackboneSize:
         network = build_backbone(name).eval()
         side = 32 if list(network.features.values())[-1].stride <= 4 else 224
         images = torch.empty(1, 3, side, side)
-    return BackboneSize(name, parameters(network), multiply_adds(network, images), side, network.features)
+    return BackboneSize(name, parameters(network), network_multiply_adds(network, images), side, network.features)
 
 
-def multiply_adds(network: nn.Module, images: Tensor) -> int:
+@torch.inference_mode()
+def network_multiply_adds(network: nn.Module, images: Tensor) -> int:
     """Multiply-adds of a network in evaluation mode."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(images)
-    return int(counter.get_total_flops()) // 2
+    return multiply_adds(lambda: network(images))
 
 
+@torch.inference_mode()
 def model_multiply_adds(model: Model, channels: int, side: int) -> int:
     """Multiply-adds of a model predicting one square image; it has to run, since boxes decide what is computed."""
     size = torch.tensor([[side, side]])
     batch = Batch(
         torch.zeros(1, channels, side, side), ImageSizes((side, side), size, size), Targets(size[:, 0]), (0,), ("",)
     )
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.eval().predict(batch)
-    return int(counter.get_total_flops()) // 2
+    return multiply_adds(lambda: model.eval().predict(batch))
 
 
 def _millions(count: int) -> str:

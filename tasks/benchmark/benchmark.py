@@ -12,12 +12,13 @@ import torch
 
 from backbones.errors import UserError
 from tasks.benchmark.arguments import BenchmarkArguments
-from tasks.benchmark.floor import convolution_rate, multiply_adds
+from tasks.benchmark.floor import convolution_rate
 from tasks.benchmark.machine import describe_machine
 from tasks.benchmark.memory import peak_memory
-from tasks.benchmark.timing import Timing, interleave
+from tasks.benchmark.timing import interleave
 from tasks.benchmark.workloads import OURS, contestants
 from tasks.device import multiplies_bf16
+from tasks.multiply_adds import multiply_adds
 from tasks.output import write_whole
 from tasks.progress import Reporter
 
@@ -117,7 +118,9 @@ def _models(arguments: BenchmarkArguments, reporter: Reporter) -> list[Row]:
             losses[name] = built.loss()
             calls[name] = built.train if arguments.what == "train" else built.infer
         timings = interleave(calls, arguments.runs, arguments.warmup, reporter)
-        floors = {name: _floor(name, calls[name], timings[name]) for name in names}
+        precisions = {name: _precision(name) for name in names}
+        rates = {precision: convolution_rate(precision) for precision in set(precisions.values())}
+        floors = {name: timings[name].median * rates[precisions[name]] / multiply_adds(calls[name]) for name in names}
     rows = []
     for name in names:
         peak, before = (None, 0)
@@ -138,11 +141,10 @@ def _models(arguments: BenchmarkArguments, reporter: Reporter) -> list[Row]:
     return rows
 
 
-def _floor(name: str, call: Callable[[], object], timing: Timing) -> float:
-    """How many times longer than its arithmetic alone, in its own precision."""
+def _precision(name: str) -> torch.dtype:
+    """In which a contestant multiplies."""
     bf16 = "bf16" in name or (OURS.get(name) == "auto" and multiplies_bf16("cpu"))
-    rate = convolution_rate(torch.bfloat16 if bf16 else torch.float32)
-    return timing.median * rate / multiply_adds(call)
+    return torch.bfloat16 if bf16 else torch.float32
 
 
 def _startup(arguments: BenchmarkArguments, reporter: Reporter) -> list[Row]:

@@ -2,11 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 CHANNELS, SIDE, IMAGES = 256, 64, 4
 
@@ -23,10 +21,3 @@ def convolution_rate(precision: torch.dtype, repeats: int = 7) -> float:
             if number >= 2:
                 seconds.append(time.perf_counter() - start)
     return IMAGES * SIDE**2 * CHANNELS**2 * 9 / statistics.median(seconds)
-
-
-def multiply_adds(run: Callable[[], object]) -> int:
-    """Multiply-adds of convolutions and matrix products in a call, backward passes in it included."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops()) // 2

@@ -30,12 +30,12 @@ from tasks.config import (
 )
 from tasks.data.formats.cells import CLASSES, write_cells
 from tasks.data.sample import Batch
+from tasks.image_spec import ImageSpec
 from tasks.training import build_runner
 
 OURS = {"polyhead": "auto", "polyhead fp32": "fp32"}
 BOXES = 8  # an image
 LABELS = 10
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 DEFAULT, CHANNELS_LAST, ALL = Switches(), Switches(channels_last=True), Switches(bf16=True, channels_last=True)
 PLAIN = {"default": DEFAULT, "channels-last": CHANNELS_LAST, "bf16 channels-last": ALL}
 
@@ -201,7 +201,8 @@ def _theirs(name: WorkloadName, label: str, batch: Batch) -> Contestant:
     model = _network(name, _frozen(label))
     images = batch.images.float() / 255  # as a data loader of theirs gives them
     if work.head[0] != "boxes":
-        images = (images - MEAN[:, None, None]) / STD[:, None, None]
+        mean, std = (torch.tensor(values)[:, None, None] for values in (ImageSpec().mean, ImageSpec().std))
+        images = (images - mean) / std
     if switches.channels_last:
         model = model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)

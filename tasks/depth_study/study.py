@@ -81,10 +81,11 @@ def study_depth(config: Experiment, networks: Sequence[str], *, out: Path | None
     # Each run chose device and precision by its config; measuring starts afresh.
     AcceleratorState._reset_state()
     accelerator = accelerator_for(config, config.runner.device)
+    train, _, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
     found = []
     for network, (family, depth) in named.items():
         reporter.say(f"measuring {network}")
-        found.append(_measure(_recipe(config, network), family, depth, root / network, accelerator, reporter))
+        found.append(_measure(_recipe(config, network), family, depth, root / network, train, accelerator, reporter))
     numbers = json.dumps([asdict(each) for each in found], indent=1)
     write_whole(root / "study.json", lambda file: file.write_text(numbers, encoding="utf-8"))
     write_whole(root / "study.html", lambda file: write_page(found, config, file))
@@ -142,9 +143,14 @@ def _decides(config: Experiment) -> dict[str, str]:
 
 
 def _measure(
-    config: Experiment, family: str, depth: int, folder: Path, accelerator: Accelerator, reporter: Reporter
+    config: Experiment,
+    family: str,
+    depth: int,
+    folder: Path,
+    train: Annotations,
+    accelerator: Accelerator,
+    reporter: Reporter,
 ) -> Measured:
-    train, _, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
     labels = head_labels(config, train)
     head = next(iter(config.heads))
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from backbones import backbones
-from tasks.inventory import measure_backbone, multiply_adds, parameters
+from tasks.inventory import measure_backbone, network_multiply_adds, parameters
 from tests.backbones import golden
 
 ROWS = golden.read()
@@ -46,7 +46,7 @@ def test_size(name: str) -> None:
         with torch.device("meta"):
             images = torch.empty(1, 3, size.side, size.side)
         assert size.parameters == parameters(theirs)
-        assert size.multiply_adds == multiply_adds(theirs, images) - saved(theirs)
+        assert size.multiply_adds == network_multiply_adds(theirs, images) - saved(theirs)
 
 
 def reference(name: str) -> nn.Module | None:
@@ -70,7 +70,7 @@ def saved(network: nn.Module) -> int:
     convolutions = [getattr(network.features, f"transition{index}").conv for index in (1, 2, 3)]
     with torch.device("meta"):
         whole = [
-            multiply_adds(convolution, torch.empty(1, convolution.in_channels, side, side))
+            network_multiply_adds(convolution, torch.empty(1, convolution.in_channels, side, side))
             for convolution, side in zip(convolutions, (56, 28, 14), strict=True)
         ]
     return sum(whole) * 3 // 4

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.benchmark.floor import convolution_rate, multiply_adds
+from tasks.benchmark.floor import convolution_rate
 from tasks.benchmark.machine import describe_machine
 from tasks.benchmark.memory import peak_memory
 from tasks.benchmark.workloads import WORKLOADS, contestants
+from tasks.multiply_adds import multiply_adds
 
 QUICK = ("cifar", "unet")
 
