@@ -9,6 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+PLACE_BITS = 20  # of a row's or column's number
+PLACE_MASK = (1 << PLACE_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorPlaces:
+    """Where some anchors are.
+
+    Attributes:
+        level: (B, S) int64, from 0, the finest.
+        row: (B, S) int64, of the cell.
+        column: (B, S) int64.
+        ratio: (B, S) int64, which of the cell's anchors.
+    """
+
+    level: Tensor
+    row: Tensor
+    column: Tensor
+    ratio: Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
@@ -19,11 +39,20 @@ class Anchors:
         elements: (A,) int64, a number for each anchor that depends on its level, row, column and ratio only, not on the
             size of the grid: the same anchor of the same image has it in every batch.
         counts: anchors a level; they sum to A.
+        per_cell: anchors at each cell of a level.
     """
 
     boxes: Tensor
     elements: Tensor
     counts: tuple[int, ...]
+    per_cell: int
+
+    def places(self, index: Tensor) -> AnchorPlaces:
+        """Of the anchors with these numbers, (B, S) int64 in 0 .. A-1."""
+        elements = self.elements[index]
+        kind = elements >> (2 * PLACE_BITS)
+        row, column = (elements >> PLACE_BITS) & PLACE_MASK, elements & PLACE_MASK
+        return AnchorPlaces(kind // self.per_cell, row, column, kind % self.per_cell)
 
     def inside(self, valid: Tensor) -> Tensor:
         """(B, A) bool: the anchor's centre lies in the image, not in its padding; `valid` (B, 2) has height, width."""
@@ -74,6 +103,7 @@ class AnchorGenerator(nn.Module):
             at_x = (x * step_x).expand(rows, columns, 1)
             at_y = (y * step_y).expand(rows, columns, 1)
             boxes.append((torch.stack((at_x, at_y, at_x, at_y), dim=-1) + base).reshape(-1, 4))
-            elements.append((((level * self.per_cell + ratio) << 40) + (y << 20) + x).reshape(-1))
+            kind = level * self.per_cell + ratio
+            elements.append(((kind << 2 * PLACE_BITS) + (y << PLACE_BITS) + x).reshape(-1))
         counts = tuple(len(level) for level in boxes)
-        return Anchors(torch.cat(boxes), torch.cat(elements), counts)
+        return Anchors(torch.cat(boxes), torch.cat(elements), counts, self.per_cell)

@@ -8,13 +8,14 @@ from torch.nn import functional as F
 
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
+from heads.anchors import Anchors
 from heads.box_loss import BoxLoss
 from heads.contract import BoxTargets, Detections, Explainable, Head, ImageSizes, Prediction, Targets, register_head
 from heads.fpn import FPN, ExtraLevel
 from heads.normaliser import mean_count
 from heads.roi_align import Pooling
 from heads.roi_head import RoIHead, RoISettings
-from heads.rpn import RPN, Proposals, RPNOutput, RPNSettings
+from heads.rpn import RPN, Proposals, RPNSettings
 
 POOLED_LEVELS = ("p2", "p3", "p4", "p5")
 
@@ -148,22 +149,26 @@ class FasterRCNN(Head, Explainable):
         processes. All are zero, and connected to the graph, when no image is annotated.
         """
         boxes = _at_least_one(targets.boxes, len(images), images.valid.device)
-        levels, rpn_output, proposals = self._propose(features, images, self.train_counts)
-        objectness, rpn_box, anchors = self.rpn.loss_sums(rpn_output, images, targets.seeds, boxes)
+        pyramid = self.fpn(features)
+        # The loss needs the RPN at the sampled anchors only, and computes those again: most of the arithmetic of the
+        # backward pass through all of them would be on zeros.
+        anchors, proposals = self._propose(pyramid, images, self.train_counts)
+        objectness, rpn_box, drawn = self.rpn.loss_sums(list(pyramid.values()), anchors, images, targets.seeds, boxes)
         samples = self.roi_head.sample(proposals, targets.seeds, boxes)
-        classification, roi_box, rois = self.roi_head.loss_sums(levels, samples)
-        anchors, rois = mean_count(torch.stack((anchors, rois))).unbind()
+        classification, roi_box, rois = self.roi_head.loss_sums(pooled_levels(pyramid), samples)
+        drawn, rois = mean_count(torch.stack((drawn, rois))).unbind()
         return {
-            "loss_rpn_objectness": objectness / anchors,
-            "loss_rpn_box": rpn_box / anchors,
+            "loss_rpn_objectness": objectness / drawn,
+            "loss_rpn_box": rpn_box / drawn,
             "loss_roi_classification": classification / rois,
             "loss_roi_box": roi_box / rois,
         }
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """Detections of each image on the features' device; see `Detections`."""
-        levels, _, proposals = self._propose(features, images, self.test_counts)
-        return self.roi_head.detect(levels, proposals, images)
+        pyramid = self.fpn(features)
+        _, proposals = self._propose(pyramid, images, self.test_counts)
+        return self.roi_head.detect(pooled_levels(pyramid), proposals, images)
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
@@ -181,16 +186,21 @@ class FasterRCNN(Head, Explainable):
         image_index = torch.arange(len(counts), device=ratios.device).repeat_interleave(
             torch.tensor(counts, device=ratios.device)
         )
-        logits, _ = self.roi_head([pyramid[name] for name in POOLED_LEVELS], torch.cat(boxes), image_index)
+        logits, _ = self.roi_head(pooled_levels(pyramid), torch.cat(boxes), image_index)
         return list(logits[:, 1:].split_with_sizes(counts))
 
+    @torch.no_grad()
     def _propose(
-        self, features: dict[str, Tensor], images: ImageSizes, counts: tuple[int, int]
-    ) -> tuple[list[Tensor], RPNOutput, Proposals]:
-        pyramid = self.fpn(features)
+        self, pyramid: Mapping[str, Tensor], images: ImageSizes, counts: tuple[int, int]
+    ) -> tuple[Anchors, Proposals]:
         output = self.rpn(list(pyramid.values()), images.padded)
         pre_nms, post_nms = counts
-        return [pyramid[name] for name in POOLED_LEVELS], output, self.rpn.propose(output, images, pre_nms, post_nms)
+        return output.anchors, self.rpn.propose(output, images, pre_nms, post_nms)
+
+
+def pooled_levels(pyramid: Mapping[str, Tensor]) -> list[Tensor]:
+    """The levels that boxes are pooled from."""
+    return [pyramid[name] for name in POOLED_LEVELS]
 
 
 def _at_least_one(boxes: BoxTargets | None, images: int, device: torch.device) -> BoxTargets:

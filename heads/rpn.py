@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from heads.anchors import AnchorGenerator, Anchors
+from heads.anchors import AnchorGenerator, AnchorPlaces, Anchors
 from heads.box_coder import BoxCoder
 from heads.box_loss import BoxLoss, box_loss_sum
 from heads.contract import BoxTargets, ImageSizes
 from heads.matcher import match
+from heads.sampled_convolution import convolve_cells, linear_at_cells
 from heads.sampling import priorities, subsample
 
 SAMPLING_PURPOSE = 1
@@ -127,7 +128,7 @@ class RPN(nn.Module):
         return Proposals(proposals, valid)
 
     def loss_sums(
-        self, output: RPNOutput, images: ImageSizes, seeds: Tensor, targets: BoxTargets
+        self, levels: Sequence[Tensor], anchors: Anchors, images: ImageSizes, seeds: Tensor, targets: BoxTargets
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Objectness loss and box loss, summed over the sampled anchors, and how many were sampled; all (), float32.
 
@@ -135,20 +136,26 @@ class RPN(nn.Module):
         is (B,) int64.
         """
         s = self.settings
-        anchors = output.anchors
         inside = anchors.inside(images.valid) & targets.annotated[:, None]
         matches = match(anchors.boxes, inside, targets, s.positive_iou, s.negative_iou, low_quality=True)
         priority = priorities(seeds, SAMPLING_PURPOSE, anchors.elements)
         index, sampled = subsample(matches.positive, matches.negative, priority, s.samples, s.positive_fraction)
 
         positive = matches.positive.gather(1, index) & sampled
-        logits = output.logits.gather(1, index)
+        logits, deltas = self._at(levels, anchors.places(index))
         objectness = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
-        deltas = output.deltas.gather(1, index[..., None].expand(-1, -1, 4))
         target = matches.index.gather(1, index)
         boxes = targets.boxes.gather(1, target[..., None].expand(-1, -1, 4))
         box = box_loss_sum(s.box_loss, self.coder, deltas, anchors.boxes[index], boxes, positive)
         return torch.where(sampled, objectness, 0.0).sum(), box, sampled.sum().float()
+
+    def _at(self, levels: Sequence[Tensor], places: AnchorPlaces) -> tuple[Tensor, Tensor]:
+        """What `forward` says of some anchors: logits (B, S) and offsets (B, S, 4), float32."""
+        hidden = F.relu(convolve_cells(self.conv, levels, places.level, places.row, places.column))
+        ratio = places.ratio[..., None]
+        logits = linear_at_cells(self.cls_logits, hidden).gather(2, ratio)[..., 0]
+        deltas = linear_at_cells(self.bbox_pred, hidden).unflatten(2, (-1, 4))
+        return logits.float(), deltas.gather(2, ratio[..., None].expand(-1, -1, -1, 4))[:, :, 0].float()
 
 
 def clip(boxes: Tensor, valid: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from accelerate.accelerator import Accelerator
 from accelerate.utils.dataclasses import DistributedDataParallelKwargs
 
 from backbones.errors import UserError
+from tasks.allocator import keep_freed_memory
 from tasks.config import RunnerConfig
 
 
@@ -33,6 +34,8 @@ def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Acc
         precision = "bf16" if multiplies_bf16(device) else "fp16" if device == "cuda" else "fp32"
     if precision == "fp16" and device != "cuda":
         raise UserError(f"runner.precision is fp16, which needs CUDA; the device is {device}: use bf16 or fp32")
+    if device == "cpu":
+        keep_freed_memory()
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
