@@ -154,7 +154,7 @@ class RPN(nn.Module):
         hidden = F.relu(convolve_cells(self.conv, levels, places.level, places.row, places.column))
         ratio = places.ratio[..., None]
         logits = linear_at_cells(self.cls_logits, hidden).gather(2, ratio)[..., 0]
-        deltas = linear_at_cells(self.bbox_pred, hidden).unflatten(2, (-1, 4))
+        deltas = linear_at_cells(self.bbox_pred, hidden).reshape(*ratio.shape[:2], -1, 4)
         return logits.float(), deltas.gather(2, ratio[..., None].expand(-1, -1, -1, 4))[:, :, 0].float()
 
 
