@@ -5,6 +5,7 @@ Shapes: B images, K classes, S channels of scores, H W pixels of the padded batc
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, get_args
@@ -25,6 +26,7 @@ from heads.contract import (
     SemanticMasks,
     Targets,
 )
+from heads.dense_gradients import DenseGradients, dense_gradient
 from heads.segmentation_losses import LossName, SegmentationLosses, SegmentationTarget
 
 CROSS_ENTROPY_AND_DICE: Mapping[LossName, float] = MappingProxyType({"cross_entropy": 1.0, "dice": 1.0})
@@ -213,9 +215,10 @@ class SegmentationHead(ScoringHead, Explainable):
 
     def logits(self, features: dict[str, Tensor], images: ImageSizes) -> Tensor:
         """(B, S, H, W) float32."""
-        maps = [features[level] for level in self.levels]
+        maps = [dense_gradient(features[level]) for level in self.levels]
         placeholder = maps[0].new_empty(len(maps[0]), 0, *images.padded)
-        decoded = self.decoder([placeholder] * self.unread + maps)
+        with DenseGradients() if torch.is_grad_enabled() else nullcontext():
+            decoded = self.decoder([placeholder] * self.unread + maps)
         convolution, upsampling, _ = self.segmentation_head
         # What is interpolated in bf16 comes out in steps.
         logits: Tensor = upsampling(convolution(decoded).float())
