@@ -19,7 +19,7 @@ def dense_gradient(x: Tensor) -> Tensor:
     if not x.requires_grad:
         return x
     x = x.view_as(x)  # a node of its own: only the gradient that comes this way is meant
-    x.register_hook(_dense)
+    x.register_hook(_dense)  # type: ignore[no-untyped-call]
     return x
 
 
