@@ -11,6 +11,7 @@ from heads.contract import (
     ImageSizes,
     LabelTargets,
     MaskTargets,
+    Outlines,
     Prediction,
     ScoringHead,
     SemanticMasks,
@@ -19,6 +20,7 @@ from heads.contract import (
     register_head,
 )
 from heads.faster_rcnn import FasterRCNN
+from heads.mask_rcnn import MaskRCNN
 from heads.segmentation import SegmentationHead
 from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, SegmentationFPN, UNet, UNetPlusPlus
 
@@ -35,7 +37,9 @@ __all__ = [
     "ImageLabels",
     "ImageSizes",
     "LabelTargets",
+    "MaskRCNN",
     "MaskTargets",
+    "Outlines",
     "PSPNet",
     "Prediction",
     "ScoringHead",
