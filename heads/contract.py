@@ -40,7 +40,8 @@ class Outlines:
 
     Attributes:
         bits: (B, N, H, ceil(W / 8)) uint8 in pixels of the padded batch, as `numpy.packbits` along a row: the leftmost
-            of eight pixels is the highest bit; zero outside an object and where padded.
+            of eight pixels is the highest bit; zero outside an object and where padded. An object without an outline
+            fills its box.
         known: (B, N) bool; False where an object has a box but no outline, and where padded. It adds nothing to a loss
             of masks.
     """
@@ -133,6 +134,11 @@ class Detections:
     labels: Tensor
     masks: Tensor | None = None
     image_size: tuple[int, int] | None = None
+
+    def chosen(self, kept: Tensor) -> "Detections":
+        """Only those where `kept` (N,) bool is True."""
+        masks = None if self.masks is None else self.masks[kept]
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], masks, self.image_size)
 
 
 LabelKind = Literal["single", "multi", "ordinal", "regression"]

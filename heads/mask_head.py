@@ -120,7 +120,7 @@ def crop_outlines(
         (R, M, M) float32, 0 .. 1.
     """
     bits = outlines.bits.flatten(0, 1)
-    used, outline_of = objects.unique(return_inverse=True)
+    used, outline_of = torch.unique(objects, return_inverse=True)
     chunk = max(1, max_pixels // max(1, 8 * bits.shape[1] * bits.shape[2]))
     cropped = boxes.new_zeros(len(boxes), size, size, dtype=torch.float32)
     for start in range(0, len(used), chunk):

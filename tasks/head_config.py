@@ -16,10 +16,9 @@ class HeadSection(Section):
         return {key: value for key, value in options.items() if (key, value) != ("class_weights", "balanced")}
 
 
-class FasterRCNNConfig(HeadSection):
-    """Faster R-CNN with FPN; the fields are the keywords of `heads.faster_rcnn.FasterRCNN`, and explained there."""
+class TwoStageConfig(HeadSection):
+    """What heads of two stages share; the fields are keywords of `heads.faster_rcnn.FasterRCNN`, explained there."""
 
-    name: Literal["faster_rcnn"] = "faster_rcnn"
     fpn_channels: Count = 256
     extra_level: Literal["pool", "c5", "p5"] = "pool"
     anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
@@ -35,7 +34,6 @@ class FasterRCNNConfig(HeadSection):
     rpn_positive_fraction: Share = 0.5
     roi_samples: Count = 512
     roi_positive_fraction: Share = 0.25
-    roi_positive_iou: Share = 0.5
     roi_size: Count = 7
     roi_sampling_ratio: Natural = 2
     roi_aligned: bool = False
@@ -43,10 +41,29 @@ class FasterRCNNConfig(HeadSection):
     box_head_channels: Count = 1024
     box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
     box_loss_weight: NotNegative = 1.0
-    class_agnostic: bool = False
     score_threshold: Share = 0.05
     nms_iou: Share = 0.5
     detections_per_image: Count = 100
+
+
+class FasterRCNNConfig(TwoStageConfig):
+    """Faster R-CNN with FPN."""
+
+    name: Literal["faster_rcnn"] = "faster_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+
+
+class MaskRCNNConfig(TwoStageConfig):
+    """Mask R-CNN with FPN; its own fields are explained at `heads.mask_rcnn.MaskRCNN`."""
+
+    name: Literal["mask_rcnn"] = "mask_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+    mask_roi_size: Count = 14
+    mask_convs: Natural = 4
+    mask_channels: Count = 256
+    mask_class_agnostic: bool = False
 
 
 class ClassificationConfig(HeadSection):
@@ -158,6 +175,7 @@ class PluginHeadConfig(HeadSection):
 
 HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "faster_rcnn": FasterRCNNConfig,
+    "mask_rcnn": MaskRCNNConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -182,6 +200,7 @@ def _kind(head: Any) -> str:
 
 HeadConfig = Annotated[
     Annotated[FasterRCNNConfig, Tag("faster_rcnn")]
+    | Annotated[MaskRCNNConfig, Tag("mask_rcnn")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]
