@@ -9,6 +9,7 @@ from backbones.errors import UserError
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
 from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
 from tasks.head_config import (
+    CascadeRCNNConfig,
     ClassificationConfig,
     DeepLabV3Config,
     DeepLabV3PlusConfig,
@@ -27,6 +28,7 @@ from tasks.image_spec import ImageSpec
 __all__ = [
     "AugmentConfig",
     "BackboneConfig",
+    "CascadeRCNNConfig",
     "ClassificationConfig",
     "ColumnsConfig",
     "DataConfig",

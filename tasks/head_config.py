@@ -66,6 +66,18 @@ class MaskRCNNConfig(TwoStageConfig):
     mask_class_agnostic: bool = False
 
 
+OffsetWeights = tuple[Positive, Positive, Positive, Positive]
+
+
+class CascadeRCNNConfig(TwoStageConfig):
+    """Cascade R-CNN with FPN; its own fields are explained at `heads.cascade_rcnn.CascadeRCNN`."""
+
+    name: Literal["cascade_rcnn"] = "cascade_rcnn"
+    stage_ious: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.6, 0.7)
+    stage_offset_weights: tuple[OffsetWeights, ...] = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
+    stage_loss_weights: tuple[NotNegative, ...] = (1.0, 0.5, 0.25)
+
+
 class ClassificationConfig(HeadSection):
     """Labels of whole images; the fields are the keywords of `heads.classification.Classification`."""
 
@@ -176,6 +188,7 @@ class PluginHeadConfig(HeadSection):
 HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "faster_rcnn": FasterRCNNConfig,
     "mask_rcnn": MaskRCNNConfig,
+    "cascade_rcnn": CascadeRCNNConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -201,6 +214,7 @@ def _kind(head: Any) -> str:
 HeadConfig = Annotated[
     Annotated[FasterRCNNConfig, Tag("faster_rcnn")]
     | Annotated[MaskRCNNConfig, Tag("mask_rcnn")]
+    | Annotated[CascadeRCNNConfig, Tag("cascade_rcnn")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]

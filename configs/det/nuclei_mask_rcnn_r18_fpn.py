@@ -1,4 +1,4 @@
-"""Mask R-CNN, ResNet-18-FPN, nuclei of cells: the Data Science Bowl's images cut to 256 px, 268 to train on, 66 held out.
+"""Mask R-CNN, ResNet-18-FPN, nuclei of cells: the Data Science Bowl cut to 256 px, 268 images to train on, 66 held out.
 
     python tools/train.py configs/det/nuclei_mask_rcnn_r18_fpn.py --data.root nuclei --backbone.weights r18.safetensors
 
@@ -21,7 +21,7 @@ from tasks.config import (
 
 def config() -> Experiment:
     # 96 % of the nuclei measure 5 to 28 pixels.
-    head = MaskRCNNConfig(anchor_sizes=(8, 16, 32, 64, 128), roi_samples=256, detections_per_image=150)
+    head = MaskRCNNConfig(anchor_sizes=(8, 16, 32, 64, 128), roi_samples=128, detections_per_image=150)
     augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, quarter_turns=True)
     return Experiment(
         name="nuclei_mask_rcnn_r18_fpn",

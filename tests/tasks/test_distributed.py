@@ -59,8 +59,12 @@ def assert_same_run(one: Path, other: Path, tolerance: float) -> None:
 
 
 @pytest.fixture
-def config(tiny: Experiment, tmp_path: Path) -> Path:
-    """GroupNorm, whose output does not depend on how a batch is divided; a rate at which nothing is chaotic yet."""
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """GroupNorm, whose output does not depend on how a batch is divided; a rate at which nothing is chaotic yet.
+
+    Of boxes unless a test asks for another kind.
+    """
+    tiny: Experiment = request.getfixturevalue(getattr(request, "param", "tiny"))
     tiny.optimizer.lr = 0.0005
     tiny.data.batch_size = 4
     tiny.schedule.epochs = 3
@@ -70,6 +74,7 @@ def config(tiny: Experiment, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize("config", ["tiny", "tiny_instances"], indirect=True)
 def test_two_processes_equal_one(config: Path, tmp_path: Path) -> None:
     start(1, "train.py", config, "--out", tmp_path / "one")
     said = start(2, "train.py", config, "--out", tmp_path / "two")

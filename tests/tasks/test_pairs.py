@@ -20,6 +20,7 @@ TWO_STAGES = {"fpn_channels": 16, "box_head_channels": 16, "rpn_post_nms": 20, "
 OPTIONS: dict[str, dict[str, object]] = {
     "faster_rcnn": TWO_STAGES,
     "mask_rcnn": {**TWO_STAGES, "mask_channels": 8},
+    "cascade_rcnn": TWO_STAGES,
     "unet": {"decoder_channels": (16, 16, 8, 8, 8), "auxiliary_weight": 0.4},
     "unetplusplus": {"decoder_channels": (16, 16, 8, 8, 8)},
     "deeplabv3": {"decoder_channels": 16, "atrous_rates": (2, 3, 4)},
@@ -31,6 +32,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 READS: dict[str, tuple[str, ...]] = {
     "faster_rcnn": ("c2", "c3", "c4", "c5"),
     "mask_rcnn": ("c2", "c3", "c4", "c5"),
+    "cascade_rcnn": ("c2", "c3", "c4", "c5"),
     "classification": (),
     "unet": ("c1", "c2", "c3", "c4", "c5"),
     "unetplusplus": ("c1", "c2", "c3", "c4", "c5"),
