@@ -1,5 +1,6 @@
 """Instances scored against pycocotools, written and drawn."""
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from heads.mask_pasting import paste_masks
 from tasks.config import Experiment, MaskRCNNConfig
 from tasks.data.annotations import Annotations
 from tasks.data.segments import SegmentsBuilder
-from tasks.detection.coco_metric import METRICS, detection_rows
+from tasks.detection.coco_metric import METRICS, detection_rows, score_instances
 from tasks.detection.instance_scorer import InstanceScorer
 from tasks.detection.instance_task import InstanceTask
 from tasks.drawing import Picture, class_colour
@@ -176,3 +177,16 @@ def test_drawn_in_place(boxes_of: Build) -> None:
         assert not picture.pixels[3 * 120, 3 * 100].any()  # inside its box alone
     assert not truth.pixels[3 * 160, 3 * 160].any()  # a box without an outline is not filled
     np.testing.assert_array_equal(truth.pixels[3 * 160, 3 * 130], class_colour(1))
+
+
+def test_published_example(reference_data: Path) -> None:
+    folder = reference_data / "coco_eval"
+    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    results = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
+    rows = [[row["image_id"], 0, 0, 0, 0, row["score"], row["category_id"]] for row in results]
+    counts = [row["segmentation"]["counts"] for row in results]
+    sizes = {row["image_id"]: tuple(row["segmentation"]["size"]) for row in results}
+    found = score_instances(truth, rows, counts, sizes)
+    assert [found[name] for name in METRICS[:3]] == pytest.approx((0.3195, 0.5623, 0.2989), abs=5e-5)
+    numbers, _ = pycocotools_numbers(truth, results, "segm")
+    assert [found[name] for name in METRICS] == numbers
