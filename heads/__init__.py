@@ -1,6 +1,6 @@
 """Feature maps in, losses or predictions out. `from heads import Head, register_head`."""
 
-from heads.cascade_rcnn import CascadeRCNN
+from heads.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN
 from heads.classification import Classification
 from heads.contract import (
     IGNORED,
@@ -28,6 +28,7 @@ from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, Segmen
 __all__ = [
     "IGNORED",
     "BoxTargets",
+    "CascadeMaskRCNN",
     "CascadeRCNN",
     "Classification",
     "DeepLabV3",

@@ -1,4 +1,4 @@
-"""Cascade R-CNN on a feature pyramid (https://arxiv.org/abs/1712.00726)."""
+"""Cascade R-CNN on a feature pyramid (https://arxiv.org/abs/1712.00726), with and without masks."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from backbones.contract import FeatureSpec
 from heads.contract import BoxTargets, Detections, ImageSizes, Targets, register_head
 from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN, require
+from heads.mask_rcnn import MaskRCNN
 from heads.normaliser import LossSums
 from heads.roi_head import MIN_SIDE, RoIHead, RoISamples
 from heads.rpn import Proposals
@@ -118,3 +119,14 @@ class CascadeRCNN(FasterRCNN):
     def _logits(self, levels: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """The mean of all stages', of the boxes as they are."""
         return torch.stack([stage(levels, boxes, image_index)[0] for stage in self.stages]).mean(dim=0)
+
+
+@register_head("cascade_mask_rcnn")
+class CascadeMaskRCNN(MaskRCNN, CascadeRCNN):
+    """Boxes from a cascade and the mask of each: what `MaskRCNN` adds to a head of two stages, added to `CascadeRCNN`.
+
+    As in Detectron2 there is one mask branch. It learns from the boxes that are drawn for the first stage, and draws
+    in those that come out of the last. The options are those of the two.
+    """
+
+    name = "cascade_mask_rcnn"

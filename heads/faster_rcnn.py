@@ -73,7 +73,7 @@ class FasterRCNN(Head, Explainable):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        share_options(cls, FasterRCNN, without=cls.fixed)
+        share_options(cls, without=cls.fixed)
 
     def __init__(
         self,

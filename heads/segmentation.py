@@ -94,7 +94,7 @@ class SegmentationHead(ScoringHead, Explainable):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        share_options(cls, SegmentationHead)
+        share_options(cls)
 
     def __init__(
         self,

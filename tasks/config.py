@@ -9,6 +9,7 @@ from backbones.errors import UserError
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
 from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
 from tasks.head_config import (
+    CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
     ClassificationConfig,
     DeepLabV3Config,
@@ -28,6 +29,7 @@ from tasks.image_spec import ImageSpec
 __all__ = [
     "AugmentConfig",
     "BackboneConfig",
+    "CascadeMaskRCNNConfig",
     "CascadeRCNNConfig",
     "ClassificationConfig",
     "ColumnsConfig",

@@ -46,20 +46,9 @@ class TwoStageConfig(HeadSection):
     detections_per_image: Count = 100
 
 
-class FasterRCNNConfig(TwoStageConfig):
-    """Faster R-CNN with FPN."""
+class MaskBranchConfig(HeadSection):
+    """What heads with masks share; the fields are explained at `heads.mask_rcnn.MaskRCNN`."""
 
-    name: Literal["faster_rcnn"] = "faster_rcnn"
-    roi_positive_iou: Share = 0.5
-    class_agnostic: bool = False
-
-
-class MaskRCNNConfig(TwoStageConfig):
-    """Mask R-CNN with FPN; its own fields are explained at `heads.mask_rcnn.MaskRCNN`."""
-
-    name: Literal["mask_rcnn"] = "mask_rcnn"
-    roi_positive_iou: Share = 0.5
-    class_agnostic: bool = False
     mask_roi_size: Count = 14
     mask_convs: Natural = 4
     mask_channels: Count = 256
@@ -69,13 +58,40 @@ class MaskRCNNConfig(TwoStageConfig):
 OffsetWeights = tuple[Positive, Positive, Positive, Positive]
 
 
-class CascadeRCNNConfig(TwoStageConfig):
-    """Cascade R-CNN with FPN; its own fields are explained at `heads.cascade_rcnn.CascadeRCNN`."""
+class CascadeConfig(HeadSection):
+    """What cascades share; the fields are explained at `heads.cascade_rcnn.CascadeRCNN`."""
 
-    name: Literal["cascade_rcnn"] = "cascade_rcnn"
     stage_ious: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.6, 0.7)
     stage_offset_weights: tuple[OffsetWeights, ...] = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
     stage_loss_weights: tuple[NotNegative, ...] = (1.0, 0.5, 0.25)
+
+
+class FasterRCNNConfig(TwoStageConfig):
+    """Faster R-CNN with FPN."""
+
+    name: Literal["faster_rcnn"] = "faster_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+
+
+class MaskRCNNConfig(MaskBranchConfig, TwoStageConfig):
+    """Mask R-CNN with FPN."""
+
+    name: Literal["mask_rcnn"] = "mask_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+
+
+class CascadeRCNNConfig(CascadeConfig, TwoStageConfig):
+    """Cascade R-CNN with FPN."""
+
+    name: Literal["cascade_rcnn"] = "cascade_rcnn"
+
+
+class CascadeMaskRCNNConfig(MaskBranchConfig, CascadeConfig, TwoStageConfig):
+    """Cascade R-CNN with FPN and a mask branch."""
+
+    name: Literal["cascade_mask_rcnn"] = "cascade_mask_rcnn"
 
 
 class ClassificationConfig(HeadSection):
@@ -189,6 +205,7 @@ HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "faster_rcnn": FasterRCNNConfig,
     "mask_rcnn": MaskRCNNConfig,
     "cascade_rcnn": CascadeRCNNConfig,
+    "cascade_mask_rcnn": CascadeMaskRCNNConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -215,6 +232,7 @@ HeadConfig = Annotated[
     Annotated[FasterRCNNConfig, Tag("faster_rcnn")]
     | Annotated[MaskRCNNConfig, Tag("mask_rcnn")]
     | Annotated[CascadeRCNNConfig, Tag("cascade_rcnn")]
+    | Annotated[CascadeMaskRCNNConfig, Tag("cascade_mask_rcnn")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]

@@ -11,13 +11,15 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
 
 from backbones.errors import UserError
-from heads import CascadeRCNN, Detections, FasterRCNN
+from heads import CascadeMaskRCNN, CascadeRCNN, Detections, FasterRCNN, MaskRCNN
 from heads import heads as registry
 from heads.faster_rcnn import POOLED_LEVELS
 from heads.roi_align import roi_align
 from heads.roi_head import RoIHead, RoISamples
-from tasks.config import CascadeRCNNConfig
+from tasks.config import CascadeMaskRCNNConfig, CascadeRCNNConfig
+from tasks.head_config import CascadeConfig
 from tests.heads.test_faster_rcnn import FEATURES, LOSSES, make_targets, maps, sizes
+from tests.heads.test_mask_rcnn import instances
 
 SMALL = {"fpn_channels": 8, "box_head_channels": 16, "anchor_sizes": (8, 16, 32, 64, 128), "rpn_post_nms_test": 60}
 IOUS, WEIGHTS = (0.5, 0.6, 0.7), ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
@@ -33,16 +35,19 @@ def cascade(**options: object) -> CascadeRCNN:
     return head
 
 
-def test_registered_and_documented_as_configured() -> None:
-    assert registry.factory("cascade_rcnn") is CascadeRCNN
-    parameters = inspect.signature(CascadeRCNN).parameters
-    options = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert options == CascadeRCNNConfig().model_dump(exclude={"name"})
+@pytest.mark.parametrize(
+    ("kind", "section"), [(CascadeRCNN, CascadeRCNNConfig()), (CascadeMaskRCNN, CascadeMaskRCNNConfig())]
+)
+def test_registered_and_documented_as_configured(kind: type[CascadeRCNN], section: CascadeConfig) -> None:
+    assert registry.factory(kind.name) is kind
+    parameters = inspect.signature(kind).parameters
+    options = {name: p.default for name, p in parameters.items() if p.kind is not p.POSITIONAL_OR_KEYWORD}
+    assert options == section.model_dump(exclude={"name"})
     for name in options.keys() & inspect.signature(CascadeRCNN.__init__).parameters.keys():
         assert f"\n    {name}: " in (inspect.getdoc(CascadeRCNN) or ""), name
     # What the cascade decides itself cannot be given.
-    with pytest.raises(UserError, match=r"class_agnostic.*it takes cascade_rcnn\(.*stage_ious"):
-        registry.build("cascade_rcnn", FEATURES, 3, class_agnostic=False)
+    with pytest.raises(UserError, match=r"class_agnostic.*it takes cascade_.*rcnn\(.*stage_ious"):
+        registry.build(kind.name, FEATURES, 3, class_agnostic=False)
 
 
 def decoded(
@@ -165,6 +170,41 @@ def test_one_stage_is_a_faster_rcnn() -> None:
         boxes = [getattr(each, name) for each in predictions for name in ("boxes", "scores", "labels")]
         found.append([*losses.values(), *gradients, *boxes, *logits])
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+def test_one_stage_with_masks_is_a_mask_rcnn() -> None:
+    torch.manual_seed(0)
+    small = {**SMALL, "mask_channels": 8, "score_threshold": 0.0}
+    one_stage = {"stage_ious": (0.5,), "stage_offset_weights": ((10, 10, 5, 5),), "stage_loss_weights": (1.0,)}
+    head = CascadeMaskRCNN(FEATURES, 3, **small, **one_stage)  # type: ignore[arg-type]
+    plain = MaskRCNN(FEATURES, 3, class_agnostic=True, **small)
+    plain.load_state_dict(head.state_dict(), strict=True)
+    assert CascadeMaskRCNN.reads_outlines
+    found = []
+    for one in (head, plain):
+        losses = one.loss(maps(2), sizes(2), instances(2))
+        assert list(losses) == [*LOSSES, "loss_mask"]
+        masks = [each.masks for each in one.predict(maps(2), sizes(2)) if isinstance(each, Detections)]
+        found.append([*losses.values(), *masks])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+def test_masks_are_drawn_in_the_boxes_of_the_last_stage() -> None:
+    torch.manual_seed(0)
+    head = CascadeMaskRCNN(FEATURES, 3, mask_channels=8, score_threshold=0.0, **SMALL).eval()  # type: ignore[arg-type]
+    for stage in head.stages:
+        torch.nn.init.normal_(stage.bbox_pred.weight, std=0.1)
+    losses = head.loss(maps(2), sizes(2), instances(2))
+    assert list(losses)[-1] == "loss_mask"
+    assert len(losses) == 9
+    found = head.predict(maps(2), sizes(2))
+    boxes = torch.cat([one.boxes for one in found if isinstance(one, Detections)]) / 2
+    labels = torch.cat([one.labels for one in found if isinstance(one, Detections)])
+    images = torch.arange(2).repeat_interleave(torch.tensor([len(one.boxes) for one in found]))  # type: ignore[union-attr]
+    pyramid = head.fpn(maps(2))
+    expected = head.mask_head([pyramid[name] for name in POOLED_LEVELS], boxes, images, labels).sigmoid()
+    masks = torch.cat([one.masks for one in found if isinstance(one, Detections) and one.masks is not None])
+    torch.testing.assert_close(masks, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["no boxes", "unannotated", "crowd"])
