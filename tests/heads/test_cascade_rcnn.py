@@ -13,7 +13,7 @@ from torchvision.ops import box_iou, nms
 from backbones.errors import UserError
 from heads import CascadeMaskRCNN, CascadeRCNN, Detections, FasterRCNN, MaskRCNN
 from heads import heads as registry
-from heads.faster_rcnn import POOLED_LEVELS
+from heads.faster_rcnn import pooled_levels
 from heads.roi_align import roi_align
 from heads.roi_head import RoIHead, RoISamples
 from tasks.config import CascadeMaskRCNNConfig, CascadeRCNNConfig
@@ -79,7 +79,7 @@ def test_losses_as_worked_out_box_by_box(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(head.roi_head, "sample", lambda *args: drawn.append(sample(*args)) or drawn[0])
     losses = head.loss(maps(2), size, targets)
     pyramid = head.fpn(maps(2))
-    levels = [pyramid[name] for name in POOLED_LEVELS]
+    levels = pooled_levels(pyramid)
     assert targets.boxes is not None
 
     expected = {name: 0.0 for name in losses if "roi" in name}
@@ -126,7 +126,9 @@ def test_losses_as_worked_out_box_by_box(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_detections_as_worked_out_box_by_box() -> None:
     head = cascade(score_threshold=0.3, detections_per_image=30).eval()
     size = sizes(2)
-    levels, _, proposals = head._propose(maps(2), size, head.test_counts)
+    pyramid = head.fpn(maps(2))
+    levels = pooled_levels(pyramid)
+    _, proposals = head._propose(pyramid, size, head.test_counts)
     for image, found in enumerate(head.predict(maps(2), size)):
         boxes, scores = [], []
         for box in proposals.boxes[image][proposals.valid[image]].tolist():
@@ -202,7 +204,7 @@ def test_masks_are_drawn_in_the_boxes_of_the_last_stage() -> None:
     labels = torch.cat([one.labels for one in found if isinstance(one, Detections)])
     images = torch.arange(2).repeat_interleave(torch.tensor([len(one.boxes) for one in found]))  # type: ignore[union-attr]
     pyramid = head.fpn(maps(2))
-    expected = head.mask_head([pyramid[name] for name in POOLED_LEVELS], boxes, images, labels).sigmoid()
+    expected = head.mask_head(pooled_levels(pyramid), boxes, images, labels).sigmoid()
     masks = torch.cat([one.masks for one in found if isinstance(one, Detections) and one.masks is not None])
     torch.testing.assert_close(masks, expected, rtol=0, atol=1e-5)
 
