@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.contract import FeatureSpec
-from heads.contract import BoxTargets, Detections, ImageSizes, Targets, register_head
+from heads.contract import BoxTargets, Detections, ImageSizes, register_head
 from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN, require
 from heads.mask_rcnn import MaskRCNN
 from heads.normaliser import LossSums
@@ -26,7 +26,8 @@ class CascadeRCNN(FasterRCNN):
     The first stage is that of a Faster R-CNN with one box for all classes. The others have the same layers, with
     weights of their own. Where proposals are drawn for the first stage, all of the boxes that it makes of them go on
     to the next, as in Detectron2. A detection has the boxes of the last stage, and the mean of all stages'
-    probabilities (section 4.3). The further options are those of `FasterRCNN`.
+    probabilities (section 4.3). The losses of later stages are `loss_roi2_classification`, `loss_roi2_box` and so on.
+    The further options are those of `FasterRCNN`.
 
     Args:
         features: of the backbone; needs c2 to c5.
@@ -82,10 +83,6 @@ class CascadeRCNN(FasterRCNN):
     def stages(self) -> list[RoIHead]:
         """All of them, in order."""
         return [self.roi_head, *(stage for stage in self.later_stages if isinstance(stage, RoIHead))]
-
-    def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:
-        """The four losses of `FasterRCNN`, and of each later stage `loss_roi2_classification`, `loss_roi2_box`, ..."""
-        return super().loss(features, images, targets)
 
     def _second_stage_loss_sums(
         self, levels: list[Tensor], samples: RoISamples, images: ImageSizes, boxes: BoxTargets

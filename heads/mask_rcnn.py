@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from backbones.contract import FeatureSpec
-from heads.contract import BoxTargets, Detections, ImageSizes, Targets, register_head
+from heads.contract import BoxTargets, Detections, ImageSizes, register_head
 from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN, require
 from heads.mask_head import MaskHead
 from heads.normaliser import LossSums
@@ -19,8 +19,9 @@ from heads.rpn import Proposals
 class MaskRCNN(FasterRCNN):
     """Boxes of K classes and the mask of each: Faster R-CNN with a branch that draws what is in a box.
 
-    The mask of a class is drawn without regard to the others: which class it is, the box says. An object without an
-    outline teaches boxes and no mask. The further options are those of `FasterRCNN`.
+    The mask of a class is drawn without regard to the others: which class it is, the box says. Beside the losses of
+    `FasterRCNN` there is `loss_mask`: cross entropy by pixel, in the mask of its class, over the sampled proposals that
+    hold an object with an outline; one without teaches boxes alone. The further options are those of `FasterRCNN`.
 
     Args:
         features: of the backbone; needs c2 to c5.
@@ -62,12 +63,6 @@ class MaskRCNN(FasterRCNN):
             Pooling(mask_roi_size, pooling.sampling_ratio, pooling.aligned),
             mask_class_agnostic,
         )
-
-    def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:
-        """The four losses of `FasterRCNN` and `loss_mask`: cross entropy by pixel, over the sampled proposals that hold
-        an object with an outline, in the mask of its class. Zero, and connected to the graph, when there is none.
-        """
-        return super().loss(features, images, targets)
 
     def _second_stage_loss_sums(
         self, levels: list[Tensor], samples: RoISamples, images: ImageSizes, boxes: BoxTargets
