@@ -1,5 +1,6 @@
 """Feature maps in, losses or predictions out. `from heads import Head, register_head`."""
 
+from heads.cascade_rcnn import CascadeMaskRCNN, CascadeRCNN
 from heads.classification import Classification
 from heads.contract import (
     IGNORED,
@@ -11,6 +12,7 @@ from heads.contract import (
     ImageSizes,
     LabelTargets,
     MaskTargets,
+    Outlines,
     Prediction,
     ScoringHead,
     SemanticMasks,
@@ -19,12 +21,15 @@ from heads.contract import (
     register_head,
 )
 from heads.faster_rcnn import FasterRCNN
+from heads.mask_rcnn import MaskRCNN
 from heads.segmentation import SegmentationHead
 from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, SegmentationFPN, UNet, UNetPlusPlus
 
 __all__ = [
     "IGNORED",
     "BoxTargets",
+    "CascadeMaskRCNN",
+    "CascadeRCNN",
     "Classification",
     "DeepLabV3",
     "DeepLabV3Plus",
@@ -35,7 +40,9 @@ __all__ = [
     "ImageLabels",
     "ImageSizes",
     "LabelTargets",
+    "MaskRCNN",
     "MaskTargets",
+    "Outlines",
     "PSPNet",
     "Prediction",
     "ScoringHead",

@@ -34,6 +34,23 @@ class ImageSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlines:
+    """Which pixels belong to each annotated object of a batch, eight in a byte: an image of 800 x 1333 pixels with 60
+    objects takes 8 MB.
+
+    Attributes:
+        bits: (B, N, H, ceil(W / 8)) uint8 in pixels of the padded batch, as `numpy.packbits` along a row: the leftmost
+            of eight pixels is the highest bit; zero outside an object and where padded. An object without an outline
+            fills its box.
+        known: (B, N) bool; False where an object has a box but no outline, and where padded. It adds nothing to a loss
+            of masks.
+    """
+
+    bits: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class BoxTargets:
     """Annotated boxes of a batch, padded to the fullest image (N may be 0).
 
@@ -42,12 +59,14 @@ class BoxTargets:
         labels: (B, N) int64, 0 .. K-1; -1 where padded.
         crowd: (B, N) bool, the box marks a crowd: nothing inside it is background, nothing is matched to it.
         annotated: (B,) bool, the image was searched for boxes; False adds nothing to a loss.
+        outlines: of the same objects; None where no head asked for them, see `Head.reads_outlines`.
     """
 
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
     annotated: Tensor
+    outlines: Outlines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +124,21 @@ class Detections:
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the original image.
         scores: (N,) float32, 0 .. 1.
         labels: (N,) int64, 0 .. K-1.
+        masks: (N, M, M) float32, 0 .. 1, from heads that find instances: how likely each of M x M equal cells of the
+            box belongs to the object; None from the others. `heads.mask_pasting` makes masks of the image from it.
+        image_size: (height, width) of the original image, where there are masks.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    masks: Tensor | None = None
+    image_size: tuple[int, int] | None = None
+
+    def chosen(self, kept: Tensor) -> "Detections":
+        """Only those where `kept` (N,) bool is True."""
+        masks = None if self.masks is None else self.masks[kept]
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], masks, self.image_size)
 
 
 LabelKind = Literal["single", "multi", "ordinal", "regression"]
@@ -155,9 +184,12 @@ class Head(nn.Module, ABC):
 
     Attributes:
         reads: the part of `Targets` it learns from: the field's name.
+        reads_outlines: whether it learns from the outlines of boxed objects too, which take time and memory to load.
+            Its detections have masks.
     """
 
     reads: ClassVar[Reads]
+    reads_outlines: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How torchvision, Detectron2 and MMDetection name and arrange the tensors of a Faster R-CNN with FPN.
+"""How torchvision, Detectron2 and MMDetection name and arrange the tensors of a Faster or Mask R-CNN with FPN.
 
 docs/weights.md tells what each library does differently.
 """
@@ -24,20 +24,22 @@ from backbones.weights_file import WeightsFile
 from heads.model_layouts import ModelParts, some
 
 KINDS = ("weight", "bias")
-SCORES, OFFSETS = "roi_head.cls_score", "roi_head.bbox_pred"
+SCORES, OFFSETS, MASKS = "roi_head.cls_score", "roi_head.bbox_pred", "mask_head.logits"
 # COCO's 80 categories have ids up to 90; Detectron2 and MMDetection number them in order.
 COCO_IDS = [raw for raw in range(1, 91) if raw not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorLayout:
-    """One library's Faster R-CNN with FPN.
+    """One library's Faster or Mask R-CNN with FPN.
 
     Attributes:
         model: names it in messages.
         layers: our layers of the head, and their name in the library.
+        masks: those that `MaskRCNN` has beside them.
         backbone: how the library names the backbone's parameters.
-        background_last: of the classes, background has the last row of logits and no offsets; else the first of both.
+        background_last: of the classes, background has the last row of logits, and neither offsets nor masks; else the
+            first row of all three, of which we keep no mask.
         options: of `FasterRCNN`, those that the library's differs in or may.
         current: brings names of older versions up to date.
         unused: names that hold no weights.
@@ -45,6 +47,7 @@ class DetectorLayout:
 
     model: str
     layers: Mapping[str, str]
+    masks: Mapping[str, str]
     backbone: BackboneLayout
     background_last: bool
     options: Mapping[str, bool | int]
@@ -61,14 +64,23 @@ def _layers(lateral: str, output: str, first_level: int, others: Sequence[str]) 
     return {**pyramid, **dict(zip(ours, others, strict=True))}
 
 
+def _mask_layers(convolution: str, first: int, others: Sequence[str]) -> dict[str, str]:
+    """The four convolutions, numbered from `first` on, then the others in order."""
+    convolutions = {f"mask_head.convs.{number}": convolution.format(first + number) for number in range(4)}
+    return {**convolutions, **dict(zip(("mask_head.deconv", MASKS), others, strict=True))}
+
+
 def _current_torchvision(name: str) -> str:
     """torchvision wraps each convolution in a block since 0.14; its published files are older and do not."""
+    found = re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d)\.(\w+)", name)
+    if found:
+        return f"roi_heads.mask_head.{int(found[1]) - 1}.0.{found[2]}"
     name = re.sub(r"^(backbone\.fpn\.\w+_blocks\.\d)\.(\w+)$", r"\1.0.\2", name)
     return re.sub(r"^rpn\.head\.conv\.(\w+)$", r"rpn.head.conv.0.0.\1", name)
 
 
 TORCHVISION = DetectorLayout(
-    "a torchvision Faster R-CNN with FPN",
+    "a torchvision Faster or Mask R-CNN with FPN",
     _layers(
         "backbone.fpn.inner_blocks.{}.0",
         "backbone.fpn.layer_blocks.{}.0",
@@ -79,6 +91,11 @@ TORCHVISION = DetectorLayout(
             *("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
         ),
     ),
+    _mask_layers(
+        "roi_heads.mask_head.{}.0",
+        0,
+        ("roi_heads.mask_predictor.conv5_mask", "roi_heads.mask_predictor.mask_fcn_logits"),
+    ),
     TORCHVISION_DETECTOR,
     background_last=False,
     options={"roi_sampling_ratio": 2, "roi_aligned": False, "exact_anchors": False},
@@ -86,7 +103,7 @@ TORCHVISION = DetectorLayout(
 )
 _EXACT = {"roi_sampling_ratio": 0, "roi_aligned": True, "exact_anchors": True}
 DETECTRON2_DETECTOR = DetectorLayout(
-    "a Detectron2 Faster R-CNN with FPN",
+    "a Detectron2 Faster or Mask R-CNN with FPN",
     _layers(
         "backbone.fpn_lateral{}",
         "backbone.fpn_output{}",
@@ -97,13 +114,14 @@ DETECTRON2_DETECTOR = DetectorLayout(
             *("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
         ),
     ),
+    _mask_layers("roi_heads.mask_head.mask_fcn{}", 1, ("roi_heads.mask_head.deconv", "roi_heads.mask_head.predictor")),
     DETECTRON2,
     background_last=True,
     options=_EXACT,
     unused=r"pixel_mean|pixel_std|proposal_generator\.anchor_generator\.cell_anchors\.\d|.*num_batches_tracked",
 )
 MMDETECTION = DetectorLayout(
-    "an MMDetection Faster R-CNN with FPN",
+    "an MMDetection Faster or Mask R-CNN with FPN",
     _layers(
         "neck.lateral_convs.{}.conv",
         "neck.fpn_convs.{}.conv",
@@ -113,6 +131,9 @@ MMDETECTION = DetectorLayout(
             *("roi_head.bbox_head.shared_fcs.0", "roi_head.bbox_head.shared_fcs.1"),
             *("roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"),
         ),
+    ),
+    _mask_layers(
+        "roi_head.mask_head.convs.{}.conv", 0, ("roi_head.mask_head.upsample", "roi_head.mask_head.conv_logits")
     ),
     OPENMMLAB,
     background_last=True,
@@ -125,7 +146,7 @@ DETECTORS = (TORCHVISION, DETECTRON2_DETECTOR, MMDETECTION)
 def split_detector(
     file: WeightsFile, own: Collection[str], class_ids: Sequence[int], class_agnostic: bool, source: str = "state dict"
 ) -> ModelParts:
-    """A Faster R-CNN with FPN of any of the three libraries, as a backbone of ours and `FasterRCNN`.
+    """A Faster or Mask R-CNN with FPN of any of the three libraries, as a backbone of ours and the head of that name.
 
     Args:
         file: the weights.
@@ -146,6 +167,9 @@ def split_detector(
     found = [(len(_named(layout, file.tensors).keys() & _theirs(layout).keys()), layout) for layout in DETECTORS]
     most, layout = max(found, key=lambda entry: entry[0])
     named, theirs = _named(layout, file.tensors), _theirs(layout)
+    masks = _theirs(layout, layout.masks)
+    if masks.keys() & named.keys():
+        theirs |= masks
     rest = {key: tensor for key, tensor in named.items() if key not in theirs}
     # What a file says of its pixels is among the unused.
     prefix = layout.backbone.prefixes[0]
@@ -156,7 +180,7 @@ def split_detector(
     if unknown or not most:
         raise UserError(
             f"{source}: {some(unknown)} not part of {layout.model if most else 'any known detector'}; expected the "
-            "state dict of a Faster R-CNN with FPN of torchvision's, Detectron2's or MMDetection's"
+            "state dict of a Faster or Mask R-CNN with FPN of torchvision's, Detectron2's or MMDetection's"
         )
     missing = sorted(theirs.keys() - named.keys())
     if missing or not body:
@@ -166,6 +190,9 @@ def split_detector(
     head = {theirs[key]: named[key] for key in theirs}
     if layout.background_last:
         _background_first(head, class_agnostic)
+    elif theirs.keys() >= masks.keys():
+        for kind in KINDS:
+            head[f"{MASKS}.{kind}"] = head[f"{MASKS}.{kind}"][1:]
     _select_classes(head, class_ids, layout, source)
     return ModelParts(body, head, backbone.origin, layout.options)
 
@@ -173,20 +200,24 @@ def split_detector(
 def join_detector(
     backbone: Mapping[str, Tensor], head: Mapping[str, Tensor], layout: DetectorLayout
 ) -> dict[str, Tensor]:
-    """The inverse of `split_detector`: a library's state dict from those of our backbone and `FasterRCNN`.
+    """The inverse of `split_detector`: a library's state dict from those of our backbone and `FasterRCNN`, `MaskRCNN`.
 
     Detectron2's networks take blue, green, red, so their first convolution is turned round.
     """
     head = dict(head)
     if layout.background_last:
         _background_last(head)
+    elif f"{MASKS}.bias" in head:
+        for kind in KINDS:  # nobody reads the mask of background
+            masks = head[f"{MASKS}.{kind}"]
+            head[f"{MASKS}.{kind}"] = torch.cat((torch.zeros_like(masks[:1]), masks))
     prefix, names = layout.backbone.prefixes[0], layout.backbone.names(backbone)
     joined = {prefix + names[ours]: tensor for ours, tensor in backbone.items()}
     if layout is DETECTRON2_DETECTOR:  # its norms are frozen and count no batches
         joined = {
             key: turned_round(tensor) for key, tensor in joined.items() if not key.endswith("num_batches_tracked")
         }
-    ours = {name: key for key, name in _theirs(layout).items()}
+    ours = {name: key for key, name in _theirs(layout, {**layout.layers, **layout.masks}).items()}
     return joined | {ours[name]: tensor for name, tensor in head.items()}
 
 
@@ -194,9 +225,10 @@ def _named(layout: DetectorLayout, tensors: Mapping[str, Tensor]) -> dict[str, T
     return {layout.current(key): tensor for key, tensor in tensors.items()}
 
 
-def _theirs(layout: DetectorLayout) -> dict[str, str]:
-    """The library's name of each tensor of the head, and ours."""
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for ours, theirs in layout.layers.items() for kind in KINDS}
+def _theirs(layout: DetectorLayout, layers: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The library's name of each tensor of some layers, else those that all have, and ours."""
+    named = layout.layers if layers is None else layers
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for ours, theirs in named.items() for kind in KINDS}
 
 
 def _background_first(head: dict[str, Tensor], class_agnostic: bool) -> None:
@@ -234,3 +266,6 @@ def _select_classes(head: dict[str, Tensor], class_ids: Sequence[int], layout: D
         offsets = head[f"{OFFSETS}.{kind}"]
         if len(offsets) == 4 * count:  # else one box for all classes
             head[f"{OFFSETS}.{kind}"] = offsets.reshape(count, 4, *offsets.shape[1:])[rows].flatten(0, 1)
+        masks = head.get(f"{MASKS}.{kind}")
+        if masks is not None and len(masks) == count - 1:  # else one mask for all classes
+            head[f"{MASKS}.{kind}"] = masks[rows[1:] - 1]

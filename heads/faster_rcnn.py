@@ -1,6 +1,8 @@
 """Faster R-CNN on a feature pyramid (https://arxiv.org/abs/1506.01497, https://arxiv.org/abs/1612.03144)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,10 +14,11 @@ from heads.anchors import Anchors
 from heads.box_loss import BoxLoss
 from heads.contract import BoxTargets, Detections, Explainable, Head, ImageSizes, Prediction, Targets, register_head
 from heads.fpn import FPN, ExtraLevel
-from heads.normaliser import mean_count
+from heads.normaliser import LossSums, mean_losses
 from heads.roi_align import Pooling
-from heads.roi_head import RoIHead, RoISettings
+from heads.roi_head import RoIHead, RoISamples, RoISettings, in_batch_pixels
 from heads.rpn import RPN, Proposals, RPNSettings
+from heads.shared_options import share_options
 
 POOLED_LEVELS = ("p2", "p3", "p4", "p5")
 
@@ -23,6 +26,8 @@ POOLED_LEVELS = ("p2", "p3", "p4", "p5")
 @register_head("faster_rcnn")
 class FasterRCNN(Head, Explainable):
     """Boxes of K classes, in two stages: proposals, then their classification and refinement.
+
+    Other heads of two stages extend it: they change `_second_stage_loss_sums` and `_detect`.
 
     Args:
         features: of the backbone; needs c2 to c5.
@@ -63,6 +68,12 @@ class FasterRCNN(Head, Explainable):
     """
 
     reads = "boxes"
+    name: ClassVar[str] = "faster_rcnn"
+    fixed: ClassVar[tuple[str, ...]] = ()  # options that a head which extends this one decides itself
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        share_options(cls, without=cls.fixed)
 
     def __init__(
         self,
@@ -98,15 +109,19 @@ class FasterRCNN(Head, Explainable):
         detections_per_image: int = 100,
     ) -> None:
         super().__init__()
-        _require("num_classes", num_classes, num_classes >= 1, "at least 1")
-        _require("roi_sampling_ratio", roi_sampling_ratio, roi_sampling_ratio >= 0, "at least 0")
-        _require("box_loss", box_loss, box_loss in ("l1", "smooth_l1", "giou"), "l1, smooth_l1 or giou")
+        require(self.name, "num_classes", num_classes, num_classes >= 1, "at least 1")
+        require(self.name, "roi_sampling_ratio", roi_sampling_ratio, roi_sampling_ratio >= 0, "at least 0")
+        require(self.name, "box_loss", box_loss, box_loss in ("l1", "smooth_l1", "giou"), "l1, smooth_l1 or giou")
         in_order = 0 <= rpn_negative_iou <= rpn_positive_iou <= 1
-        _require("rpn_negative_iou", rpn_negative_iou, in_order, f"0 to rpn_positive_iou ({rpn_positive_iou})")
+        require(
+            self.name, "rpn_negative_iou", rpn_negative_iou, in_order, f"0 to rpn_positive_iou ({rpn_positive_iou})"
+        )
         self.fpn = FPN(features, fpn_channels, extra_level)
         levels = self.fpn.features
         fits = len(anchor_sizes) == len(levels)
-        _require("anchor_sizes", anchor_sizes, fits, f"{len(levels)} sizes, one for each of {', '.join(levels)}")
+        require(
+            self.name, "anchor_sizes", anchor_sizes, fits, f"{len(levels)} sizes, one for each of {', '.join(levels)}"
+        )
         self.train_counts = (rpn_pre_nms, rpn_post_nms)
         self.test_counts = (rpn_pre_nms_test, rpn_post_nms_test)
         self.rpn = RPN(
@@ -153,22 +168,16 @@ class FasterRCNN(Head, Explainable):
         # The loss needs the RPN at the sampled anchors only, and computes those again: most of the arithmetic of the
         # backward pass through all of them would be on zeros.
         anchors, proposals = self._propose(pyramid, images, self.train_counts)
-        objectness, rpn_box, drawn = self.rpn.loss_sums(list(pyramid.values()), anchors, images, targets.seeds, boxes)
+        objectness, box, drawn = self.rpn.loss_sums(list(pyramid.values()), anchors, images, targets.seeds, boxes)
+        first = {"loss_rpn_objectness": (objectness, drawn), "loss_rpn_box": (box, drawn)}
         samples = self.roi_head.sample(proposals, targets.seeds, boxes)
-        classification, roi_box, rois = self.roi_head.loss_sums(pooled_levels(pyramid), samples)
-        drawn, rois = mean_count(torch.stack((drawn, rois))).unbind()
-        return {
-            "loss_rpn_objectness": objectness / drawn,
-            "loss_rpn_box": rpn_box / drawn,
-            "loss_roi_classification": classification / rois,
-            "loss_roi_box": roi_box / rois,
-        }
+        return mean_losses(first | self._second_stage_loss_sums(pooled_levels(pyramid), samples, images, boxes))
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """Detections of each image on the features' device; see `Detections`."""
         pyramid = self.fpn(features)
         _, proposals = self._propose(pyramid, images, self.test_counts)
-        return self.roi_head.detect(pooled_levels(pyramid), proposals, images)
+        return self._detect(pooled_levels(pyramid), proposals, images)
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
@@ -180,14 +189,25 @@ class FasterRCNN(Head, Explainable):
         """
         pyramid = self.fpn(features)
         found = [one for one in predictions if isinstance(one, Detections)]
-        ratios = (images.valid.float() / images.original.float()).flip(1).repeat(1, 2)
-        boxes = [one.boxes * ratio for one, ratio in zip(found, ratios, strict=True)]
-        counts = [len(own) for own in boxes]
-        image_index = torch.arange(len(counts), device=ratios.device).repeat_interleave(
-            torch.tensor(counts, device=ratios.device)
-        )
-        logits, _ = self.roi_head(pooled_levels(pyramid), torch.cat(boxes), image_index)
-        return list(logits[:, 1:].split_with_sizes(counts))
+        logits = self._logits(pooled_levels(pyramid), *in_batch_pixels(found, images))
+        return list(logits[:, 1:].split_with_sizes([len(one.boxes) for one in found]))
+
+    def _second_stage_loss_sums(
+        self, levels: list[Tensor], samples: RoISamples, images: ImageSizes, boxes: BoxTargets
+    ) -> LossSums:
+        """The losses of what follows the proposals, on those drawn for training; `boxes` has room for one at least."""
+        logits, deltas = self.roi_head(levels, *samples.flat())
+        classification, box, count = self.roi_head.loss_sums(logits, deltas, samples)
+        return {"loss_roi_classification": (classification, count), "loss_roi_box": (box, count)}
+
+    def _detect(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
+        """What follows the proposals in prediction."""
+        return self.roi_head.detect(levels, proposals, images)
+
+    def _logits(self, levels: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """(R, K + 1) of boxes (R, 4) of images (R,), background first."""
+        logits: Tensor = self.roi_head(levels, boxes, image_index)[0]
+        return logits
 
     @torch.no_grad()
     def _propose(
@@ -214,14 +234,16 @@ def _at_least_one(boxes: BoxTargets | None, images: int, device: torch.device) -
         )
     if boxes.labels.shape[1]:
         return boxes
-    return BoxTargets(
+    return replace(
+        boxes,
         boxes=F.pad(boxes.boxes, (0, 0, 0, 1)),
         labels=F.pad(boxes.labels, (0, 1), value=-1),
         crowd=F.pad(boxes.crowd, (0, 1)),
-        annotated=boxes.annotated,
+        outlines=None,  # without a box there is none
     )
 
 
-def _require(option: str, value: object, holds: bool, expected: str) -> None:
+def require(head: str, option: str, value: object, holds: bool, expected: str) -> None:
+    """Raise `UserError` about an option of `head` unless what is expected of it holds."""
     if not holds:
-        raise UserError(f"faster_rcnn: {option} is {value}; expected {expected}")
+        raise UserError(f"{head}: {option} is {value}; expected {expected}")

@@ -1,6 +1,16 @@
 """The divisor that makes a summed loss a mean over the samples of all processes."""
 
+import torch
 from torch import Tensor, distributed
+
+# Losses by name: the sum over the samples of this process, and how many there are; all (), float32.
+LossSums = dict[str, tuple[Tensor, Tensor]]
+
+
+def mean_losses(sums: LossSums) -> dict[str, Tensor]:
+    """Each sum divided by its `mean_count`; every process must have the same losses."""
+    counts = mean_count(torch.stack([count for _, count in sums.values()]))
+    return {name: total / count for (name, (total, _)), count in zip(sums.items(), counts.unbind(), strict=True)}
 
 
 def mean_count(counts: Tensor) -> Tensor:

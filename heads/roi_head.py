@@ -36,6 +36,7 @@ class RoISettings:
     score_threshold: float
     nms_iou: float
     detections_per_image: int
+    offset_weights: tuple[float, float, float, float] = OFFSET_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,22 @@ class RoISamples:
     Attributes:
         boxes: (B, S, 4) float32.
         labels: (B, S) int64, 0 for background, 1 + class otherwise.
+        matched: (B, S) int64, which of the image's targets it stands for where labels > 0.
         targets: (B, S, 4) float32, the annotated box where labels > 0.
         valid: (B, S) bool, False where an image had too few proposals; labels are 0 there.
     """
 
     boxes: Tensor
     labels: Tensor
+    matched: Tensor
     targets: Tensor
     valid: Tensor
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """All boxes (B * S, 4), and the image (B * S,) of each."""
+        images, count = self.labels.shape
+        index = torch.arange(images, device=self.boxes.device)
+        return self.boxes.flatten(0, 1), index.repeat_interleave(count, output_size=images * count)
 
 
 class RoIHead(nn.Module):
@@ -78,7 +87,7 @@ class RoIHead(nn.Module):
         self.strides = tuple(strides)
         self.pooling = pooling
         self.settings = settings
-        self.coder = BoxCoder(OFFSET_WEIGHTS)
+        self.coder = BoxCoder(settings.offset_weights)
         self.fc6 = nn.Linear(channels * pooling.size**2, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.cls_score = nn.Linear(hidden, num_classes + 1)
@@ -114,21 +123,25 @@ class RoIHead(nn.Module):
         priority = priorities(seeds, SAMPLING_PURPOSE, torch.arange(boxes.shape[1], device=boxes.device))
         index, valid = subsample(matches.positive, matches.negative, priority, s.samples, s.positive_fraction)
         positive = matches.positive.gather(1, index) & valid
-        target = matches.index.gather(1, index)
-        return RoISamples(
-            boxes=boxes.gather(1, index[..., None].expand(-1, -1, 4)),
-            labels=torch.where(positive, targets.labels.gather(1, target) + 1, 0),
-            targets=targets.boxes.gather(1, target[..., None].expand(-1, -1, 4)),
-            valid=valid,
-        )
+        drawn = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        return _samples(drawn, positive, matches.index.gather(1, index), valid, targets)
 
-    def loss_sums(self, levels: Sequence[Tensor], samples: RoISamples) -> tuple[Tensor, Tensor, Tensor]:
-        """Classification loss and box loss, summed over the samples, and how many there are; all (), float32."""
-        images, count = samples.labels.shape
-        image_index = torch.arange(images, device=samples.boxes.device).repeat_interleave(
-            count, output_size=images * count
-        )
-        logits, deltas = self(levels, samples.boxes.flatten(0, 1), image_index)
+    @torch.no_grad()
+    def label(self, boxes: Tensor, candidates: Tensor, targets: BoxTargets) -> RoISamples:
+        """All of some boxes (B, S, 4) as samples; those that are no candidates (B, S), or in a crowd, are not valid."""
+        iou = self.settings.positive_iou
+        matches = match(boxes, candidates, targets, iou, iou, low_quality=False)
+        positive = matches.positive & candidates
+        return _samples(boxes, positive, matches.index, positive | matches.negative, targets)
+
+    def loss_sums(self, logits: Tensor, deltas: Tensor, samples: RoISamples) -> tuple[Tensor, Tensor, Tensor]:
+        """Classification loss and box loss, summed over the samples, and how many there are; all (), float32.
+
+        Args:
+            logits: of the samples, flat, as from `forward`.
+            deltas: of them.
+            samples: what they should be.
+        """
         labels, valid = samples.labels.flatten(), samples.valid.flatten()
         classification = F.cross_entropy(logits, labels, reduction="none")
         if not self.settings.class_agnostic:
@@ -144,17 +157,31 @@ class RoIHead(nn.Module):
     @torch.no_grad()
     def detect(self, levels: Sequence[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
         """Classify and refine all proposals, and keep the best after suppression within each class."""
-        image_index, _ = torch.where(proposals.valid)
-        boxes = proposals.boxes[proposals.valid]
+        boxes, image_index = proposals.flat()
         logits, deltas = self(levels, boxes, image_index)
-        scores = logits.softmax(dim=-1)[:, 1:]
+        refined = self.refine(boxes, deltas, images.valid[image_index])
+        return self.choose(refined, logits.softmax(dim=-1), proposals.valid.sum(dim=1), images)
+
+    def refine(self, boxes: Tensor, deltas: Tensor, valid: Tensor) -> Tensor:
+        """Boxes (R, K or 1, 4) inside their images, of sizes `valid` (R, 2), from boxes (R, 4) and their offsets."""
         if not self.settings.class_agnostic:
             deltas = deltas[:, 1:]
-        refined = self.coder.decode(deltas, boxes[:, None])
-        refined = clip(refined, images.valid[image_index]).expand(*scores.shape, 4)
+        return clip(self.coder.decode(deltas, boxes[:, None]), valid)
+
+    def choose(self, refined: Tensor, scores: Tensor, counts: Tensor, images: ImageSizes) -> list[Detections]:
+        """The best of all boxes after suppression within each class.
+
+        Args:
+            refined: (R, K or 1, 4), as from `refine`, in the order of the images.
+            scores: (R, K + 1), background first.
+            counts: (B,) how many are each image's.
+            images: their sizes.
+        """
+        scores = scores[:, 1:]
+        refined = refined.expand(*scores.shape, 4)
         ratio = (images.original.float() / images.valid.float()).flip(1).repeat(1, 2)
-        counts = proposals.valid.sum(dim=1).tolist()
-        parts = zip(refined.split_with_sizes(counts), scores.split_with_sizes(counts), ratio, strict=True)
+        sizes = counts.tolist()
+        parts = zip(refined.split_with_sizes(sizes), scores.split_with_sizes(sizes), ratio, strict=True)
         return [self._best(*part) for part in parts]
 
     def _best(self, boxes: Tensor, scores: Tensor, ratio: Tensor) -> Detections:
@@ -165,3 +192,21 @@ class RoIHead(nn.Module):
         boxes, scores = boxes[kept, labels], scores[kept, labels]
         best = batched_nms(boxes, scores, labels, s.nms_iou)[: s.detections_per_image]
         return Detections(boxes[best] * ratio, scores[best], labels[best])
+
+
+def _samples(boxes: Tensor, positive: Tensor, matched: Tensor, valid: Tensor, targets: BoxTargets) -> RoISamples:
+    return RoISamples(
+        boxes=boxes,
+        labels=torch.where(positive, targets.labels.gather(1, matched) + 1, 0),
+        matched=matched,
+        targets=targets.boxes.gather(1, matched[..., None].expand(-1, -1, 4)),
+        valid=valid,
+    )
+
+
+def in_batch_pixels(found: Sequence[Detections], images: ImageSizes) -> tuple[Tensor, Tensor]:
+    """All boxes (R, 4) in pixels of the padded batch, one image after another, and the image (R,) of each."""
+    ratios = (images.valid.float() / images.original.float()).flip(1).repeat(1, 2)
+    boxes = [one.boxes * ratio for one, ratio in zip(found, ratios, strict=True)]
+    counts = torch.tensor([len(own) for own in boxes], device=ratios.device)
+    return torch.cat(boxes), torch.arange(len(boxes), device=ratios.device).repeat_interleave(counts)

@@ -48,6 +48,11 @@ class Proposals:
     boxes: Tensor
     valid: Tensor
 
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """The valid boxes (R, 4), one image after another, and the image (R,) of each."""
+        image_index, _ = torch.where(self.valid)
+        return self.boxes[self.valid], image_index
+
 
 @dataclass(frozen=True, slots=True)
 class RPNSettings:

@@ -3,7 +3,6 @@
 Shapes: B images, K classes, S channels of scores, H W pixels of the padded batch.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from heads.contract import (
 )
 from heads.dense_gradients import DenseGradients, dense_gradient
 from heads.segmentation_losses import LossName, SegmentationLosses, SegmentationTarget
+from heads.shared_options import share_options
 
 CROSS_ENTROPY_AND_DICE: Mapping[LossName, float] = MappingProxyType({"cross_entropy": 1.0, "dice": 1.0})
 
@@ -93,13 +93,8 @@ class SegmentationHead(ScoringHead, Explainable):
     name: ClassVar[str]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Write the options that `**options` stands for into the signature, by which a wrong one is told."""
         super().__init_subclass__(**options)
-        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        shared = inspect.signature(SegmentationHead.__init__).parameters.values()
-        if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
-            own[-1:] = [parameter for parameter in shared if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-        cls.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        share_options(cls)
 
     def __init__(
         self,

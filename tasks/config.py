@@ -9,11 +9,14 @@ from backbones.errors import UserError
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
 from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
 from tasks.head_config import (
+    CascadeMaskRCNNConfig,
+    CascadeRCNNConfig,
     ClassificationConfig,
     DeepLabV3Config,
     DeepLabV3PlusConfig,
     FasterRCNNConfig,
     HeadConfig,
+    MaskRCNNConfig,
     PluginHeadConfig,
     PSPNetConfig,
     SegmentationConfig,
@@ -26,6 +29,8 @@ from tasks.image_spec import ImageSpec
 __all__ = [
     "AugmentConfig",
     "BackboneConfig",
+    "CascadeMaskRCNNConfig",
+    "CascadeRCNNConfig",
     "ClassificationConfig",
     "ColumnsConfig",
     "DataConfig",
@@ -35,6 +40,7 @@ __all__ = [
     "FasterRCNNConfig",
     "HeadConfig",
     "InferenceConfig",
+    "MaskRCNNConfig",
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",

@@ -12,6 +12,7 @@ from tasks.image_spec import ImageSpec
 
 Image = npt.NDArray[np.uint8]
 SMALLEST_PICTURE = 640  # pixels of the long side, about
+OPACITY = 0.4  # of a tinted area
 
 
 @dataclass(slots=True)
@@ -37,6 +38,21 @@ class Picture:
     def copy(self) -> "Picture":
         """A picture to draw on separately."""
         return Picture(self.pixels.copy(), self.zoom)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the original image."""
+        return self.pixels.shape[0] // self.zoom, self.pixels.shape[1] // self.zoom
+
+    def tint(self, area: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> None:
+        """Tint an area, (H, W) of 0 and 1 in pixels of the original image, and outline it."""
+        height, width = self.pixels.shape[:2]
+        enlarged = cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST)
+        inside = enlarged > 0
+        tinted = (1 - OPACITY) * self.pixels[inside] + OPACITY * np.asarray(colour)
+        self.pixels[inside] = tinted.round().astype(np.uint8)
+        contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(self.pixels, contours, -1, colour, max(1, round(max(height, width) / 500)), cv2.LINE_AA)
 
     @property
     def bar(self) -> int:

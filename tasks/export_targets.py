@@ -16,6 +16,7 @@ from tasks.config import (
     ClassificationConfig,
     Experiment,
     FasterRCNNConfig,
+    MaskRCNNConfig,
     PSPNetConfig,
     SegmentationConfig,
     SegmentationFPNConfig,
@@ -96,13 +97,13 @@ class Source:
 
 
 def torchvision_target(source: Source) -> Target:
-    """A classifier, or a Faster R-CNN on a ResNet."""
+    """A classifier, or a Faster or Mask R-CNN on a ResNet."""
     if not _TORCHVISION.fullmatch(source.network):
         other = "; --layout timm may have it" if isinstance(source.section, ClassificationConfig) else ""
         source.refuse("torchvision", f"none is called {source.network}{other}")
     if source.config.image.channels != 3:
         source.refuse("torchvision", f"its networks take 3 channels, this one {source.config.image.channels}")
-    if isinstance(source.section, FasterRCNNConfig):
+    if isinstance(source.section, FasterRCNNConfig | MaskRCNNConfig):
         return _torchvision_detector(source)
     tensors, classes = _classifier(source, "torchvision")
     return Target(tensors, Recipe(f"torchvision.models.{source.network}", {"num_classes": classes}))
@@ -213,10 +214,12 @@ def _smp_decoder(head: SegmentationConfig) -> tuple[str, dict[str, Any]]:
     raise UserError(f"segmentation-models-pytorch has no network like the head {head!r}")
 
 
-def _detector(source: Source, library: str) -> FasterRCNNConfig:
+def _detector(source: Source, library: str) -> FasterRCNNConfig | MaskRCNNConfig:
     head = source.section
-    if not isinstance(head, FasterRCNNConfig):
-        source.refuse(library, f"a head {getattr(head, 'name', '')!r} is no Faster R-CNN")
+    if not isinstance(head, FasterRCNNConfig | MaskRCNNConfig):
+        source.refuse(library, f"a head {getattr(head, 'name', '')!r} is no Faster R-CNN or Mask R-CNN")
+    if isinstance(head, MaskRCNNConfig) and head.mask_convs != 4:
+        source.refuse(library, f"the mask branch of its Mask R-CNN has 4 convolutions; mask_convs is {head.mask_convs}")
     if head.extra_level != "pool":
         source.refuse(library, f"in its Faster R-CNN P6 is P5 with cells left out; extra_level is {head.extra_level}")
     return head
@@ -228,10 +231,13 @@ def _torchvision_detector(source: Source) -> Target:
         source.refuse("torchvision", f"its Faster R-CNN with FPN takes ResNets, not {source.network}")
     fixed: dict[str, Any] = {**TORCHVISION.options, "fpn_channels": 256, "roi_size": 7, "box_head_channels": 1024}
     fixed |= {"class_agnostic": False, "anchor_sizes": (32, 64, 128, 256, 512), "aspect_ratios": (0.5, 1.0, 2.0)}
+    if isinstance(head, MaskRCNNConfig):
+        fixed |= {"mask_roi_size": 14, "mask_channels": 256, "mask_class_agnostic": False}
     other = {option: getattr(head, option) for option, value in fixed.items() if getattr(head, option) != value}
     if other:
         told = ", ".join(f"{option} {value}" for option, value in other.items())
-        source.refuse("torchvision", f"its Faster R-CNN differs from this one in {told}")
+        kind = "Mask" if isinstance(head, MaskRCNNConfig) else "Faster"
+        source.refuse("torchvision", f"its {kind} R-CNN differs from this one in {told}")
     tensors = join_detector(_with_counters(source, "torchvision"), source.head, TORCHVISION)
     classes = len(source.head["roi_head.cls_score.bias"])
     options = {"weights": None, "weights_backbone": None, "num_classes": classes}
@@ -240,14 +246,16 @@ def _torchvision_detector(source: Source) -> Target:
         "class 0 is background",
     ]
     if source.network == "resnet50":
-        return Target(tensors, Recipe("torchvision.models.detection.fasterrcnn_resnet50_fpn", options), note)
+        function = "maskrcnn_resnet50_fpn" if isinstance(head, MaskRCNNConfig) else "fasterrcnn_resnet50_fpn"
+        return Target(tensors, Recipe(f"torchvision.models.detection.{function}", options), note)
     body = f"resnet_fpn_backbone(backbone_name={source.network!r}, weights=None)"
-    built = f"built by torchvision.models.detection.FasterRCNN({body}, num_classes={classes})"
+    kind = "MaskRCNN" if isinstance(head, MaskRCNNConfig) else "FasterRCNN"
+    built = f"built by torchvision.models.detection.{kind}({body}, num_classes={classes})"
     return Target(tensors, None, [built, *note])
 
 
 def detectron2_target(source: Source) -> Target:
-    """Its Faster R-CNN with FPN."""
+    """Its Faster or Mask R-CNN with FPN."""
     head = _detector(source, "Detectron2")
     if not _OTHERS.fullmatch(source.network):
         source.refuse("Detectron2", f"its ResNets are 18 to 152 and ResNeXts, not {source.network}")
@@ -261,11 +269,17 @@ def detectron2_target(source: Source) -> Target:
         f"MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO {head.roi_sampling_ratio}, "
         f"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG {head.class_agnostic}",
     ]
+    if isinstance(head, MaskRCNNConfig):
+        notes.append(
+            "MODEL.MASK_ON True, MODEL.ROI_MASK_HEAD.POOLER_TYPE and POOLER_SAMPLING_RATIO as of the box head, "
+            f"POOLER_RESOLUTION {head.mask_roi_size}, CONV_DIM {head.mask_channels}, "
+            f"CLS_AGNOSTIC_MASK {head.mask_class_agnostic}"
+        )
     return Target(tensors, None, notes + _inexact_anchors(head))
 
 
 def mmdetection_target(source: Source) -> Target:
-    """Its Faster R-CNN with FPN."""
+    """Its Faster or Mask R-CNN with FPN."""
     head = _detector(source, "MMDetection")
     if not _OTHERS.fullmatch(source.network):
         source.refuse("MMDetection", f"its ResNets are 18 to 152 and ResNeXts, not {source.network}")
@@ -278,10 +292,16 @@ def mmdetection_target(source: Source) -> Target:
         f"bbox_roi_extractor roi_layer sampling_ratio={head.roi_sampling_ratio}, aligned={head.roi_aligned}, "
         f"bbox_head reg_class_agnostic={head.class_agnostic}",
     ]
+    if isinstance(head, MaskRCNNConfig):
+        notes.append(
+            f"mask_roi_extractor roi_layer as of the boxes, output_size={head.mask_roi_size}, mask_head "
+            f"in_channels={head.fpn_channels}, conv_out_channels={head.mask_channels}, "
+            f"class_agnostic={head.mask_class_agnostic}"
+        )
     return Target(tensors, None, notes + _inexact_anchors(head))
 
 
-def _inexact_anchors(head: FasterRCNNConfig) -> list[str]:
+def _inexact_anchors(head: FasterRCNNConfig | MaskRCNNConfig) -> list[str]:
     if head.exact_anchors:
         return []
     return [

@@ -16,10 +16,9 @@ class HeadSection(Section):
         return {key: value for key, value in options.items() if (key, value) != ("class_weights", "balanced")}
 
 
-class FasterRCNNConfig(HeadSection):
-    """Faster R-CNN with FPN; the fields are the keywords of `heads.faster_rcnn.FasterRCNN`, and explained there."""
+class TwoStageConfig(HeadSection):
+    """What heads of two stages share; the fields are keywords of `heads.faster_rcnn.FasterRCNN`, explained there."""
 
-    name: Literal["faster_rcnn"] = "faster_rcnn"
     fpn_channels: Count = 256
     extra_level: Literal["pool", "c5", "p5"] = "pool"
     anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
@@ -35,7 +34,6 @@ class FasterRCNNConfig(HeadSection):
     rpn_positive_fraction: Share = 0.5
     roi_samples: Count = 512
     roi_positive_fraction: Share = 0.25
-    roi_positive_iou: Share = 0.5
     roi_size: Count = 7
     roi_sampling_ratio: Natural = 2
     roi_aligned: bool = False
@@ -43,10 +41,57 @@ class FasterRCNNConfig(HeadSection):
     box_head_channels: Count = 1024
     box_loss: Literal["l1", "smooth_l1", "giou"] = "smooth_l1"
     box_loss_weight: NotNegative = 1.0
-    class_agnostic: bool = False
     score_threshold: Share = 0.05
     nms_iou: Share = 0.5
     detections_per_image: Count = 100
+
+
+class MaskBranchConfig(HeadSection):
+    """What heads with masks share; the fields are explained at `heads.mask_rcnn.MaskRCNN`."""
+
+    mask_roi_size: Count = 14
+    mask_convs: Natural = 4
+    mask_channels: Count = 256
+    mask_class_agnostic: bool = False
+
+
+OffsetWeights = tuple[Positive, Positive, Positive, Positive]
+
+
+class CascadeConfig(HeadSection):
+    """What cascades share; the fields are explained at `heads.cascade_rcnn.CascadeRCNN`."""
+
+    stage_ious: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.6, 0.7)
+    stage_offset_weights: tuple[OffsetWeights, ...] = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
+    stage_loss_weights: tuple[NotNegative, ...] = (1.0, 0.5, 0.25)
+
+
+class FasterRCNNConfig(TwoStageConfig):
+    """Faster R-CNN with FPN."""
+
+    name: Literal["faster_rcnn"] = "faster_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+
+
+class MaskRCNNConfig(MaskBranchConfig, TwoStageConfig):
+    """Mask R-CNN with FPN."""
+
+    name: Literal["mask_rcnn"] = "mask_rcnn"
+    roi_positive_iou: Share = 0.5
+    class_agnostic: bool = False
+
+
+class CascadeRCNNConfig(CascadeConfig, TwoStageConfig):
+    """Cascade R-CNN with FPN."""
+
+    name: Literal["cascade_rcnn"] = "cascade_rcnn"
+
+
+class CascadeMaskRCNNConfig(MaskBranchConfig, CascadeConfig, TwoStageConfig):
+    """Cascade R-CNN with FPN and a mask branch."""
+
+    name: Literal["cascade_mask_rcnn"] = "cascade_mask_rcnn"
 
 
 class ClassificationConfig(HeadSection):
@@ -158,6 +203,9 @@ class PluginHeadConfig(HeadSection):
 
 HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "faster_rcnn": FasterRCNNConfig,
+    "mask_rcnn": MaskRCNNConfig,
+    "cascade_rcnn": CascadeRCNNConfig,
+    "cascade_mask_rcnn": CascadeMaskRCNNConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -182,6 +230,9 @@ def _kind(head: Any) -> str:
 
 HeadConfig = Annotated[
     Annotated[FasterRCNNConfig, Tag("faster_rcnn")]
+    | Annotated[MaskRCNNConfig, Tag("mask_rcnn")]
+    | Annotated[CascadeRCNNConfig, Tag("cascade_rcnn")]
+    | Annotated[CascadeMaskRCNNConfig, Tag("cascade_mask_rcnn")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]

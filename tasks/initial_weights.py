@@ -131,7 +131,7 @@ def _split(model: Model, name: str, file: Path, classes: LabelMap) -> tuple[Mode
             agnostic = len(head.state_dict().get("roi_head.bbox_pred.bias", ())) == 4
             return (
                 split_detector(given, own, classes.ids, agnostic, str(file)),
-                "the Faster R-CNN with FPN of torchvision, Detectron2 or MMDetection",
+                "the Faster or Mask R-CNN with FPN of torchvision, Detectron2 or MMDetection",
             )
         case "labels":
             return split_classifier(given, own, str(file)), "a classifier of torchvision's, timm's or MMPretrain's"

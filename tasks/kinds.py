@@ -9,6 +9,7 @@ from tasks.classification.task import ClassificationTask
 from tasks.config import Experiment, HeadConfig
 from tasks.data.annotations import Annotations
 from tasks.data.wanted import Wanted
+from tasks.detection.instance_task import InstanceTask
 from tasks.detection.task import DetectionTask
 from tasks.label_map import LabelMap
 from tasks.segmentation.task import SegmentationTask
@@ -32,7 +33,12 @@ def task_of(head: HeadConfig) -> type[Task]:
         raise UserError(
             f"head {head.name!r} reads {reads!r}; expected one of {', '.join(TASKS)} as its attribute `reads`"
         )
-    return TASKS[reads]
+    return InstanceTask if reads_outlines(head) else TASKS[reads]
+
+
+def reads_outlines(head: HeadConfig) -> bool:
+    """Whether a head learns from the outlines of objects too."""
+    return bool(getattr(heads.factory(head.name), "reads_outlines", False))
 
 
 def wanted_targets(config: Experiment) -> Wanted:
@@ -46,7 +52,7 @@ def wanted_targets(config: Experiment) -> Wanted:
         before, target = wanted, head.factory_options().get("target")
         match task_of(head).reads:
             case "boxes":
-                wanted = replace(wanted, boxes=True)
+                wanted = replace(wanted, boxes=True, outlines=wanted.outlines or reads_outlines(head))
             case "labels":
                 wanted = replace(wanted, labels=target or "single")
             case "masks":

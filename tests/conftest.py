@@ -18,11 +18,24 @@ from tasks.config import (
     Experiment,
     FasterRCNNConfig,
     HeadConfig,
+    MaskRCNNConfig,
     OptimizerConfig,
     RunnerConfig,
     ScheduleConfig,
     UNetConfig,
 )
+
+SMALL_DETECTOR = {
+    "fpn_channels": 32,
+    "box_head_channels": 64,
+    "anchor_sizes": (8, 16, 24, 32, 48),
+    "rpn_pre_nms": 100,
+    "rpn_post_nms": 50,
+    "rpn_pre_nms_test": 50,
+    "rpn_post_nms_test": 20,
+    "rpn_samples": 32,
+    "roi_samples": 32,
+}
 
 
 @pytest.fixture(scope="session")
@@ -50,18 +63,14 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(tiny_data: Path) -> Experiment:
     """A fresh experiment on `tiny_data` whose step takes about 50 ms on a core."""
-    head = FasterRCNNConfig(
-        fpn_channels=32,
-        box_head_channels=64,
-        anchor_sizes=(8, 16, 24, 32, 48),
-        rpn_pre_nms=100,
-        rpn_post_nms=50,
-        rpn_pre_nms_test=50,
-        rpn_post_nms_test=20,
-        rpn_samples=32,
-        roi_samples=32,
-    )
-    return _experiment("boxes", head, tiny_data)
+    return _experiment("boxes", FasterRCNNConfig.model_validate(SMALL_DETECTOR), tiny_data)
+
+
+@pytest.fixture
+def tiny_instances(tiny_data: Path) -> Experiment:
+    """As `tiny`, for boxes with masks."""
+    head = MaskRCNNConfig.model_validate({**SMALL_DETECTOR, "mask_channels": 16})
+    return _experiment("instances", head, tiny_data)
 
 
 @pytest.fixture

@@ -163,6 +163,11 @@ class Annotations:
                 mask[max(y1, 0) : y2, max(x1, 0) : x2] = 1
         return masks
 
+    def outlined(self, index: int) -> npt.NDArray[np.bool_]:
+        """(N,) whether each object of an image has an outline; none has if they were not read."""
+        start, end = self.offsets[index : index + 2].tolist()
+        return np.zeros(end - start, np.bool_) if self.segments is None else self.segments.drawn(slice(start, end))
+
     def select(self, indices: Sequence[int] | npt.NDArray[np.int64], split: str) -> "Annotations":
         """The split made of these images, in this order."""
         chosen = np.asarray(indices, np.int64)

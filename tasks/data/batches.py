@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from backbones.errors import UserError
-from heads.contract import IGNORED, BoxTargets, ImageSizes, LabelTargets, MaskTargets, Targets
+from heads.contract import IGNORED, BoxTargets, ImageSizes, LabelTargets, MaskTargets, Outlines, Targets
 from tasks.data.sample import Batch, Sample, SampleKey
 from tasks.seeding import derive_seed
 
@@ -161,13 +161,31 @@ def collate(samples: Sequence[Sample], divisor: int) -> Batch:
         sizes=ImageSizes((height, width), torch.from_numpy(sizes), original),
         targets=Targets(
             torch.tensor([sample.seed for sample in samples]),
-            BoxTargets(boxes, labels, crowd, annotated),
+            BoxTargets(boxes, labels, crowd, annotated, _outlines(samples, most, (height, width))),
             _label_targets(samples),
             _mask_targets(samples, (height, width)),
         ),
         image_ids=tuple(sample.image_id for sample in samples),
         files=tuple(sample.file for sample in samples),
     )
+
+
+def _outlines(samples: Sequence[Sample], most: int, size: tuple[int, int]) -> Outlines | None:
+    """Of up to `most` objects an image, in images of `size`; packed one by one, so that never all are whole."""
+    found = [(sample.outlines, sample.outlined) for sample in samples]
+    if any(outlines is None for outlines, _ in found):
+        return None
+    height, width = size
+    bits = torch.zeros(len(samples), most, height, -(-width // 8), dtype=torch.uint8)
+    known = torch.zeros(len(samples), most, dtype=torch.bool)
+    for row, (outlines, outlined) in enumerate(found):
+        assert outlines is not None
+        assert outlined is not None
+        for number, outline in enumerate(outlines):
+            packed = np.packbits(outline, axis=1)
+            bits[row, number, : packed.shape[0], : packed.shape[1]] = torch.from_numpy(packed)
+        known[row, : len(outlined)] = torch.from_numpy(outlined)
+    return Outlines(bits, known)
 
 
 def _label_targets(samples: Sequence[Sample]) -> LabelTargets | None:

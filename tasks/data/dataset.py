@@ -91,6 +91,7 @@ class Dataset:
             outlines=item.outlines,
             image_labels=label_values(annotations, index) if wanted.labels else None,
             masks=item.masks,
+            outlined=annotations.outlined(index)[item.rows] if wanted.outlines else None,
         )
 
     def _mix(self, sample: Sample) -> None:

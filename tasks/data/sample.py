@@ -39,7 +39,8 @@ class Sample:
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of `image`.
         labels: (N,) int64, 0 .. K-1.
         crowd: (N,) bool.
-        outlines: (N, H, W) uint8 of 0 and 1, or None when not asked for.
+        outlines: (N, H, W) uint8 of 0 and 1, or None when not asked for; of an object without an outline, its box.
+        outlined: (N,) bool, whether each has an outline; None when not asked for.
         image_labels: (K,) float32 as a row of `LabelTargets.values`; None when not asked for, empty when unknown.
         masks: (H, W, P) uint8 as in `MaskTargets`, or None when not asked for.
     """
@@ -55,6 +56,7 @@ class Sample:
     outlines: npt.NDArray[np.uint8] | None = None
     image_labels: npt.NDArray[np.float32] | None = None
     masks: npt.NDArray[np.uint8] | None = None
+    outlined: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Segments:
         ends = self.ring_ends[first : last + 1].tolist()
         return [self.points[a:b].tolist() for a, b in pairwise(ends)]
 
+    def drawn(self, rows: slice) -> npt.NDArray[np.bool_]:
+        """Whether each of these objects has an outline."""
+        ends = slice(rows.start, rows.stop + 1)
+        return np.asarray((np.diff(self.run_ends[ends].numpy()) > 0) | (np.diff(self.rings[ends].numpy()) > 0))
+
     def select(self, rows: npt.NDArray[np.int64]) -> "Segments":
         """The outlines of these objects, in this order."""
         rings, chosen = gather_ragged(self.rings.numpy(), rows)

@@ -158,6 +158,8 @@ def _require_usable(reader: Reader, train: Annotations, val: Annotations, wanted
             raise UserError(f"{split.report.source}: 0 images in the split {split.split!r}; expected at least one")
     if wanted.boxes:
         _require_boxes(train)
+    if wanted.outlines:
+        _require_outlines(train)
     if wanted.labels is not None:
         _require_labels(train)
     if wanted.masks is not None:
@@ -168,6 +170,14 @@ def _require_boxes(train: Annotations) -> None:
     if not len(train.boxes):
         raise UserError(
             f"{train.report.source}: no usable box in the split {train.split!r}; expected at least one to learn from"
+        )
+
+
+def _require_outlines(train: Annotations) -> None:
+    if train.segments is None or not train.segments.drawn(slice(0, len(train.boxes))).any():
+        raise UserError(
+            f"{train.report.source}: no object of the split {train.split!r} has an outline; expected COCO json with "
+            "segmentations, from which a head learns instances: give such data, or choose a head for boxes alone"
         )
 
 

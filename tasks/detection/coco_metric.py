@@ -1,4 +1,4 @@
-"""The 12 COCO numbers and AP by class.
+"""The 12 COCO numbers and AP by class, of boxes and of masks.
 
 Computed by hotcoco, whose results are those of pycocotools bit for bit (a test compares them over crowds, areas and
 detection limits) in a hundredth of the time. Definitions: Lin et al., "Microsoft COCO", and cocodataset.org.
@@ -7,7 +7,7 @@ detection limits) in a hundredth of the time. Definitions: Lin et al., "Microsof
 import contextlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,34 @@ def score_detections(truth: COCO | dict[str, Any], rows: Rows) -> dict[str, floa
     """
     truth = COCO(truth) if isinstance(truth, dict) else truth
     return _score(truth, truth.load_res(rows), "bbox")
+
+
+def score_instances(
+    truth: COCO | dict[str, Any],
+    rows: Iterable[list[float]],
+    counts: Iterable[str],
+    sizes: Mapping[int, tuple[int, int]],
+) -> dict[str, float]:
+    """The same numbers of masks. How large a detection is, is the area of its mask.
+
+    Args:
+        truth: COCO ground truth in which every annotation has a segmentation.
+        rows: those of `detection_rows`, as lists.
+        counts: of each row, run lengths of its mask.
+        sizes: (height, width) of each image, by its id.
+    """
+    truth = COCO(truth) if isinstance(truth, dict) else truth
+    # Without `bbox`, from which the metric would take the area.
+    results = [
+        {
+            "image_id": int(row[0]),
+            "category_id": int(row[6]),
+            "segmentation": {"size": list(sizes[int(row[0])]), "counts": own},
+            "score": row[5],
+        }
+        for row, own in zip(rows, counts, strict=True)
+    ]
+    return _score(truth, truth.load_res(results), "segm")
 
 
 def score_results_file(annotations: Path, results: Path, kind: Literal["bbox", "segm"]) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Boxes drawn on images, for people to look at."""
+"""Boxes and outlines drawn on images, for people to look at."""
+
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -34,3 +36,15 @@ def draw_boxes(
         text = classes.names[label] + ("" if scores is None else f" {scores[index]:.2f}")
         # Above the box where there is room, else inside it.
         picture.write(text, left, top - picture.bar if top >= picture.bar else top, colour)
+
+
+def draw_outlines(picture: Picture, masks: Iterable[npt.NDArray[np.uint8]], labels: npt.NDArray[np.integer]) -> None:
+    """Tint each object's area on a picture in its class's colour, and outline it, so that neighbours stay apart.
+
+    Args:
+        picture: drawn on.
+        masks: (H, W) uint8 of 0 and 1 of each object, in pixels of the original image.
+        labels: (N,), 0 .. K-1.
+    """
+    for mask, label in zip(masks, labels.tolist(), strict=True):
+        picture.tint(mask, class_colour(label))

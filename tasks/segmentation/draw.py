@@ -1,6 +1,5 @@
 """Masks drawn over images, for people to look at."""
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -8,7 +7,6 @@ from heads.contract import IGNORED
 from tasks.drawing import Picture, class_colour
 from tasks.label_map import LabelMap
 
-OPACITY = 0.4  # of a coloured area
 GREY = (128, 128, 128)  # what is ignored
 
 
@@ -20,10 +18,8 @@ def draw_masks(picture: Picture, masks: npt.NDArray[np.uint8], labels: LabelMap)
         masks: (P, H, W) as in `MaskTargets`, in pixels of the original image; what is ignored becomes grey.
         labels: names.
     """
-    height, width = picture.pixels.shape[:2]
     # A plane for each class has 1 inside; with a single plane and class that is the same thing.
     overlapping = len(masks) > 1
-    line = max(1, round(max(height, width) / 500))
     areas = []
     for plane, mask in enumerate(masks):
         for value in np.unique(mask[mask > 0]).tolist():
@@ -33,12 +29,7 @@ def draw_masks(picture: Picture, masks: npt.NDArray[np.uint8], labels: LabelMap)
     for label, area in areas:
         name, colour = ("ignored", GREY) if label is None else (labels.names[label], class_colour(label))
         legend[name] = colour
-        enlarged = cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST)
-        inside = enlarged > 0
-        tinted = (1 - OPACITY) * picture.pixels[inside] + OPACITY * np.asarray(colour)
-        picture.pixels[inside] = tinted.round().astype(np.uint8)
-        contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture.pixels, contours, -1, colour, line, cv2.LINE_AA)
+        picture.tint(area, colour)
     y = 0
     for name, colour in legend.items():
         y += picture.write(name, 0, y, colour)

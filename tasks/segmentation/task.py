@@ -46,9 +46,10 @@ class SegmentationTask(Task):
     @staticmethod
     def draw_truth(picture: Picture, annotations: Annotations, index: int, labels: LabelMap) -> None:
         """Draw the annotated mask of image `index`."""
-        size = picture.pixels.shape[0] // picture.zoom, picture.pixels.shape[1] // picture.zoom
         files = annotations.mask_files
-        masks = semantic_masks(annotations, index, size, overlapping=files is not None and files.planes > 1)
+        masks = semantic_masks(
+            annotations, index, picture.image_size, overlapping=files is not None and files.planes > 1
+        )
         draw_masks(picture, masks.transpose(2, 0, 1), labels)
 
     @staticmethod

@@ -1,7 +1,9 @@
-"""torchvision's detector, made to give varied numbers without training, and our head on the same weights."""
+"""torchvision's detectors, made to give varied numbers without training, and our heads on the same weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -10,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from backbones.contract import Backbone, FeatureSpec
 from backbones.weights_file import WeightsFile
-from heads import BoxTargets, FasterRCNN, ImageSizes, Targets
+from heads import BoxTargets, FasterRCNN, ImageSizes, MaskRCNN, Outlines, Targets
 from heads.detector_layouts import split_detector
 
 CLASSES = 4
@@ -30,8 +32,18 @@ class Body(Backbone):
         return {f"c{int(name) + 2}": level for name, level in self.body(images).items()}
 
 
-def pad_targets(targets: list[dict[str, Tensor]], seeds: list[int]) -> Targets:
-    """torchvision's targets (labels from 1) as ours (labels from 0), padded."""
+def pack_outlines(masks: list[Tensor], most: int, padded: tuple[int, int]) -> Outlines:
+    """Masks (N, H, W) of each image as outlines of a padded batch, all known."""
+    drawn = np.zeros((len(masks), most, *padded), np.uint8)
+    known = torch.zeros(len(masks), most, dtype=torch.bool)
+    for image, own in enumerate(masks):
+        drawn[image, : len(own), : own.shape[1], : own.shape[2]] = own
+        known[image, : len(own)] = True
+    return Outlines(torch.from_numpy(np.packbits(drawn, axis=-1)), known)
+
+
+def pad_targets(targets: list[dict[str, Tensor]], seeds: list[int], padded: tuple[int, int] | None = None) -> Targets:
+    """torchvision's targets (labels from 1) as ours (labels from 0), padded; with their masks if `padded` is given."""
     most = max(len(target["labels"]) for target in targets)
     boxes = torch.zeros(len(targets), most, 4)
     labels = torch.full((len(targets), most), -1)
@@ -39,7 +51,9 @@ def pad_targets(targets: list[dict[str, Tensor]], seeds: list[int]) -> Targets:
         boxes[image, : len(target["boxes"])] = target["boxes"]
         labels[image, : len(target["labels"])] = target["labels"] - 1
     crowd = torch.zeros(labels.shape, dtype=torch.bool)
-    return Targets(torch.tensor(seeds), BoxTargets(boxes, labels, crowd, torch.ones(len(targets), dtype=torch.bool)))
+    outlines = None if padded is None else pack_outlines([target["masks"] for target in targets], most, padded)
+    annotated = torch.ones(len(targets), dtype=torch.bool)
+    return Targets(torch.tensor(seeds), BoxTargets(boxes, labels, crowd, annotated, outlines))
 
 
 def photographs(seed: int, sizes: list[tuple[int, int]]) -> list[Tensor]:
@@ -93,16 +107,29 @@ def spread(model: nn.Module, deviations: dict[nn.Module, float]) -> None:
 
 @pytest.fixture(scope="session")
 def pair() -> Pair:
-    """`fasterrcnn_resnet50_fpn` with random weights in eval mode, frozen statistics, and scores that spread."""
+    """`fasterrcnn_resnet50_fpn` and our head."""
+    return paired(torchvision.models.detection.fasterrcnn_resnet50_fpn, FasterRCNN, 300)
+
+
+@pytest.fixture(scope="session")
+def mask_pair() -> Pair:
+    """`maskrcnn_resnet50_fpn` and our head."""
+    return paired(torchvision.models.detection.maskrcnn_resnet50_fpn, MaskRCNN, 40)
+
+
+def paired(
+    build: Callable[..., torchvision.models.detection.FasterRCNN], head_type: type[FasterRCNN], detections: int
+) -> Pair:
+    """A model of torchvision's with random weights in eval mode, frozen statistics, and scores that spread."""
     torch.manual_seed(0)
-    reference = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+    reference = build(
         weights=None,
         weights_backbone=None,
         num_classes=CLASSES + 1,
         min_size=128,
         max_size=224,
         box_score_thresh=0.05,
-        box_detections_per_img=300,
+        box_detections_per_img=detections,
     )
     norms = [module for module in reference.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
@@ -119,7 +146,9 @@ def pair() -> Pair:
         spread(reference, {reference.rpn.head.cls_logits: 3.0, reference.rpn.head.bbox_pred: 0.3})
         predictor = reference.roi_heads.box_predictor
         spread(reference, {predictor.cls_score: 2.0, predictor.bbox_pred: 1.0})
-    head = FasterRCNN(FEATURES, CLASSES, score_threshold=0.05, detections_per_image=300)
+        if head_type is MaskRCNN:
+            spread(reference, {reference.roi_heads.mask_predictor.mask_fcn_logits: 2.0})
+    head = head_type(FEATURES, CLASSES, score_threshold=0.05, detections_per_image=detections)
     body = reference.backbone.body.state_dict()
     parts = split_detector(WeightsFile(reference.state_dict()), body, range(1, CLASSES + 1), class_agnostic=False)
     head.load_state_dict(parts.head)

@@ -1,5 +1,7 @@
 """Weighted boxes fusion, on cases whose result the paper's formulas give by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,26 @@ def test_classes_and_distant_boxes_stay_apart_best_first() -> None:
     fused = fuse_detections([first, second])
     assert fused.labels.tolist() == [1, 0, 0]
     assert fused.scores.tolist() == pytest.approx([0.4, 0.3, 0.2])
+
+
+def test_masks_become_their_weighted_mean_where_they_lie() -> None:
+    """A bar from x = 20 to 30 in two boxes of other sides: in the fused box it is at the same place of the image."""
+    places = torch.arange(40) + 0.5
+    first, second = found(([0.0, 0.0, 40.0, 40.0], 0.9, 0)), found(([10.0, 0.0, 50.0, 40.0], 0.3, 0))
+    bars = [((places + left >= 20) & (places + left < 30)).float().expand(40, 40)[None] for left in (0, 10)]
+    first, second = (
+        replace(one, masks=bar, image_size=(60, 60)) for one, bar in zip((first, second), bars, strict=True)
+    )
+    fused = fuse_detections([first, second], iou=0.5)
+    assert fused.image_size == (60, 60)
+    assert fused.boxes.tolist() == [pytest.approx([2.5, 0, 42.5, 40])]
+    across = fused.masks[0, 20]
+    inside = (places + 2.5 > 21) & (places + 2.5 < 29)
+    outside = (places + 2.5 < 19) | (places + 2.5 > 31)
+    assert across[inside].tolist() == pytest.approx([1.0] * int(inside.sum()))
+    assert not across[outside].any()
+    alone = fuse_detections([first, replace(found(), masks=torch.zeros(0, 40, 40), image_size=(60, 60))])
+    torch.testing.assert_close(alone.masks, first.masks, rtol=0, atol=1e-5)
 
 
 def test_nothing_found() -> None:

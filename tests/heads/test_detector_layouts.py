@@ -4,13 +4,14 @@ from collections.abc import Iterable
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
 
+from backbones import build_backbone
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
 from backbones.weights_file import WeightsFile
-from heads import FasterRCNN
-from heads.detector_layouts import split_detector
+from heads import FasterRCNN, MaskRCNN
+from heads.detector_layouts import DETECTORS, TORCHVISION, join_detector, split_detector
 
 FEATURES = {f"c{level}": FeatureSpec(64 << level, 1 << level) for level in range(2, 6)}
 COCO_IDS = [1, 13, 90]
@@ -87,6 +88,43 @@ def test_names_of_older_files(coco_state: dict[str, Tensor]) -> None:
     _, new = split(coco_state, COCO_IDS)
     assert old.keys() == new.keys()
     assert all(torch.equal(old[name], new[name]) for name in new)
+
+
+def test_masks_of_three_libraries() -> None:
+    """Their names, older ones too, and the classes of their masks: background is the first of torchvision's."""
+    ours = MaskRCNN(FEATURES, 90, fpn_channels=4, box_head_channels=4, mask_channels=4).state_dict()
+    body = build_backbone("resnet18").state_dict()
+    for layout in DETECTORS:
+        joined = join_detector(body, ours, layout)
+        parts = split_detector(WeightsFile(joined), body, range(1, 91), class_agnostic=False)
+        assert parts.head.keys() == ours.keys()
+        assert all(torch.equal(parts.head[name], ours[name]) for name in ours if name.startswith("mask_head"))
+        deconvolution = ("deconv.bias", "upsample.bias", "conv5_mask.bias")
+        lacking = {name: tensor for name, tensor in joined.items() if not name.endswith(deconvolution)}
+        with pytest.raises(UserError, match="is missing"):
+            split_detector(WeightsFile(lacking), body, range(1, 91), class_agnostic=False)
+    joined = join_detector(body, ours, TORCHVISION)
+    assert len(joined["roi_heads.mask_predictor.mask_fcn_logits.bias"]) == 91
+    parts = split_detector(WeightsFile(joined), body, COCO_IDS, class_agnostic=False)
+    rows = [raw - 1 for raw in COCO_IDS]
+    assert torch.equal(parts.head["mask_head.logits.weight"], ours["mask_head.logits.weight"][rows])
+    older = {
+        re.sub(r"mask_head\.(\d)\.0", lambda match: f"mask_head.mask_fcn{int(match[1]) + 1}", name): tensor
+        for name, tensor in joined.items()
+    }
+    assert "roi_heads.mask_head.mask_fcn4.bias" in older
+    parts = split_detector(WeightsFile(older), body, COCO_IDS, class_agnostic=False)
+    assert torch.equal(parts.head["mask_head.convs.3.weight"], ours["mask_head.convs.3.weight"])
+
+
+def test_every_tensor_of_torchvisions_mask_rcnn_lands() -> None:
+    with torch.device("meta"):
+        state = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+        head = MaskRCNN(FEATURES, 90)
+    state = {name: torch.rand(()).expand(tensor.shape) for name, tensor in state.items()}
+    backbone, loaded = split(state, range(1, 91))
+    assert len(backbone) + len(loaded) == len(state)
+    head.load_state_dict(loaded, assign=True)
 
 
 def test_misfits_are_one_clear_line(coco_state: dict[str, Tensor]) -> None:

@@ -5,7 +5,17 @@ import torch
 from torch import Tensor
 
 from backbones.contract import FeatureSpec
-from heads import Classification, Detections, FasterRCNN, ImageSizes, Prediction, SemanticMasks, UNet
+from heads import (
+    CascadeRCNN,
+    Classification,
+    Detections,
+    FasterRCNN,
+    ImageSizes,
+    MaskRCNN,
+    Prediction,
+    SemanticMasks,
+    UNet,
+)
 from heads.contract import LabelKind
 from heads.faster_rcnn import POOLED_LEVELS
 
@@ -58,25 +68,29 @@ def test_of_masks(target: str, classes: int, background: bool) -> None:
         torch.testing.assert_close(logits.sigmoid(), scores)
 
 
-def test_of_boxes() -> None:
+@pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN, CascadeRCNN])
+def test_of_boxes(kind: type[FasterRCNN]) -> None:
     """Of the boxes as they are, from pixels of the original image, in every image its own."""
     torch.manual_seed(0)
-    head = FasterRCNN(FEATURES, 4, fpn_channels=8, box_head_channels=16).eval()
-    for layer in (head.roi_head.cls_score, head.roi_head.bbox_pred):
-        torch.nn.init.normal_(layer.weight)
+    head = kind(FEATURES, 4, fpn_channels=8, box_head_channels=16).eval()
+    stages = head.stages if isinstance(head, CascadeRCNN) else [head.roi_head]
+    for stage in stages:
+        for layer in (stage.cls_score, stage.bbox_pred):
+            torch.nn.init.normal_(layer.weight)
     maps = features()
     boxes = [torch.tensor([[10.0, 20, 90, 110], [0, 0, 180, 120]]), torch.tensor([[30.0, 10, 80, 90]])]
     found: list[Prediction] = [Detections(own, torch.ones(len(own)), torch.zeros(len(own)).long()) for own in boxes]
     first, second = head.class_logits(maps, SIZES, found)
     levels = [head.fpn(maps)[name] for name in POOLED_LEVELS]
     halves, image = torch.cat(boxes) / 2, torch.tensor([0, 0, 1])
-    expected, _ = head.roi_head(levels, halves, image)
+    expected = torch.stack([stage(levels, halves, image)[0] for stage in stages]).mean(0)
     torch.testing.assert_close(torch.cat((first, second)), expected[:, 1:])
     assert first.shape == (2, 4)
     assert torch.autograd.grad(second.sum(), maps["c3"])[0][0].abs().sum() == 0  # nothing of the other image
 
 
-def test_of_no_boxes() -> None:
-    head = FasterRCNN(FEATURES, 4, fpn_channels=8, box_head_channels=16).eval()
+@pytest.mark.parametrize("kind", [FasterRCNN, CascadeRCNN])
+def test_of_no_boxes(kind: type[FasterRCNN]) -> None:
+    head = kind(FEATURES, 4, fpn_channels=8, box_head_channels=16).eval()
     none: list[Prediction] = [Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long())] * 2
     assert [logits.shape for logits in head.class_logits(features(), SIZES, none)] == [(0, 4), (0, 4)]

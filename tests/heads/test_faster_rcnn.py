@@ -42,9 +42,8 @@ def sizes(images: int, size: int = 128) -> ImageSizes:
 
 def one_image(targets: Targets, image: int) -> Targets:
     one = slice(image, image + 1)
-    return Targets(
-        targets.seeds[one], BoxTargets(*(getattr(targets.boxes, name)[one] for name in BoxTargets.__slots__))
-    )
+    parts = (getattr(targets.boxes, name)[one] for name in ("boxes", "labels", "crowd", "annotated"))
+    return Targets(targets.seeds[one], BoxTargets(*parts))
 
 
 def one_size(size: ImageSizes, image: int) -> ImageSizes:

@@ -1,18 +1,20 @@
-"""The same weights in torchvision's Faster R-CNN and in ours: the same detections, losses and gradients."""
+"""The same weights in torchvision's Faster or Mask R-CNN and in ours: the same detections, losses and gradients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 import heads.rpn
+from heads.mask_pasting import paste_masks
 
 SIZES = [(150, 200), (170, 120), (128, 128)]
 
 
 def random_targets(seed: int) -> list[dict[str, Tensor]]:
-    """Boxes in each image of SIZES, none in the second."""
+    """Boxes in each image of SIZES, none in the second, with an ellipse in each."""
     generator = torch.Generator().manual_seed(seed)
     targets = []
     for (height, width), count in zip(SIZES, (6, 0, 3), strict=True):
@@ -20,8 +22,17 @@ def random_targets(seed: int) -> list[dict[str, Tensor]]:
         corner = torch.rand(count, 2, generator=generator) * 0.6 * size
         sides = (0.1 + 0.3 * torch.rand(count, 2, generator=generator)) * size
         labels = torch.randint(1, 5, (count,), generator=generator)
-        targets.append({"boxes": torch.cat((corner, corner + sides), dim=1), "labels": labels})
+        boxes = torch.cat((corner, corner + sides), dim=1)
+        targets.append({"boxes": boxes, "labels": labels, "masks": ellipses(boxes, height, width)})
     return targets
+
+
+def ellipses(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, H, W) uint8: the largest ellipse in each box."""
+    x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
+    x = (torch.arange(width) + 0.5 - (x1 + x2) / 2) / (x2 - x1)
+    y = (torch.arange(height)[:, None] + 0.5 - (y1 + y2) / 2) / (y2 - y1)
+    return (x**2 + y**2 <= 0.25).to(torch.uint8)
 
 
 @torch.no_grad()
@@ -36,6 +47,29 @@ def test_detections_equal(pair) -> None:
         torch.testing.assert_close(ours.boxes, theirs["boxes"], rtol=0, atol=1e-3)
         torch.testing.assert_close(ours.scores, theirs["scores"], rtol=0, atol=1e-5)
     assert set(torch.cat([ours.labels for ours in found]).tolist()) == {0, 1, 2, 3}
+
+
+@torch.no_grad()
+def test_instances_equal(mask_pair) -> None:
+    images = mask_pair.photographs(3, SIZES)
+    cells: list[dict[str, Tensor]] = []
+    hook = mask_pair.reference.roi_heads.register_forward_hook(lambda _, __, output: cells.extend(map(dict, output[0])))
+    expected = mask_pair.reference.eval()(images)
+    hook.remove()
+    batch, sizes, _ = mask_pair.prepare(images)
+    found = mask_pair.head.predict(mask_pair.backbone(batch), sizes)
+    for ours, theirs, theirs_cells, size in zip(found, expected, cells, SIZES, strict=True):
+        assert len(ours.boxes) == 40
+        assert torch.equal(ours.labels, theirs["labels"] - 1)
+        torch.testing.assert_close(ours.boxes, theirs["boxes"], rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores, theirs["scores"], rtol=0, atol=1e-5)
+        assert ours.image_size == size
+        torch.testing.assert_close(ours.masks, theirs_cells["masks"][:, 0], rtol=0, atol=1e-4)
+        assert ours.masks.std() > 0.1
+        # Pasted from the very same numbers, every pixel is the same.
+        same = replace(ours, boxes=theirs["boxes"], masks=theirs_cells["masks"][:, 0])
+        for pasted, whole in zip(paste_masks(same), theirs["masks"][:, 0], strict=True):
+            assert torch.equal(torch.from_numpy(pasted), (whole > 0.5).to(torch.uint8))
 
 
 @torch.no_grad()
@@ -84,7 +118,9 @@ class GivenSampler:
         return positive, negative
 
 
-def test_losses_and_gradients_equal(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["pair", "mask_pair"])
+def test_losses_and_gradients_equal(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = request.getfixturevalue(kind)
     images, targets = pair.photographs(5, SIZES), random_targets(0)
     batch, sizes, scaled = pair.prepare(images, targets)
     anchors: Chosen = []
@@ -94,7 +130,7 @@ def test_losses_and_gradients_equal(pair, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pair.head.roi_head, "sample", lambda *args: samples.append(sample(*args)) or samples[0])
     weights = dict(pair.backbone.body.named_parameters())
 
-    losses = pair.head.loss(pair.backbone(batch), sizes, pair.pad_targets(scaled, [7, 8, 9]))
+    losses = pair.head.loss(pair.backbone(batch), sizes, pair.pad_targets(scaled, [7, 8, 9], sizes.padded))
     sum(losses.values()).backward()
     gradients = {name: weight.grad.clone() for name, weight in weights.items()}
     pair.backbone.zero_grad()
@@ -107,10 +143,14 @@ def test_losses_and_gradients_equal(pair, monkeypatch: pytest.MonkeyPatch) -> No
     def append_and_find(*args: list[Tensor]) -> list[Tensor]:
         candidates = append(*args)
         for theirs, ours, drawn in zip(candidates, samples[0].boxes, samples[0].valid, strict=True):
-            distance, index = (ours[drawn][:, None] - theirs).abs().amax(dim=-1).min(dim=1)
-            assert distance.max() < 1e-3
-            assert len(index.unique()) == len(index)
-            chosen_rois.append(index)
+            # Two proposals of different levels may be equal once they are cut to the image, so each is taken once.
+            taken, index = torch.zeros(len(theirs)), []
+            for box in ours[drawn]:
+                nearest, row = ((theirs - box).abs().amax(dim=1) + taken).min(dim=0)
+                assert nearest < 1e-3
+                taken[row] = torch.inf
+                index.append(int(row))
+            chosen_rois.append(torch.tensor(index))
         return candidates
 
     monkeypatch.setattr(pair.reference.roi_heads, "add_gt_proposals", append_and_find)
@@ -127,6 +167,7 @@ def test_losses_and_gradients_equal(pair, monkeypatch: pytest.MonkeyPatch) -> No
         "loss_rpn_box": "loss_rpn_box_reg",
         "loss_roi_classification": "loss_classifier",
         "loss_roi_box": "loss_box_reg",
+        **({"loss_mask": "loss_mask"} if kind == "mask_pair" else {}),
     }
     assert losses.keys() == names.keys()
     for name, theirs in names.items():

@@ -10,6 +10,7 @@ from heads import (
     ImageSizes,
     LabelTargets,
     MaskTargets,
+    Outlines,
     Prediction,
     SemanticMasks,
     Targets,
@@ -29,11 +30,14 @@ def batch(channels: int = 3, planes: int = 1) -> Batch:
     images = torch.randint(0, 256, (2, channels, 64, 96), dtype=torch.uint8, generator=generator)
     valid, original = torch.tensor([[64, 96], [50, 70]]), torch.tensor([[128, 192], [100, 140]])
     annotated = torch.ones(2, dtype=torch.bool)
+    bits = torch.zeros(2, 2, 64, 12, dtype=torch.uint8)
+    bits[0, 0, 8:40, 1:5] = bits[0, 1, 20:60, 8:10] = 255  # columns 8 to 40 and 64 to 80
     boxes = BoxTargets(
         boxes=torch.tensor([[[8.0, 8, 40, 40], [50, 10, 90, 60]], [[0, 0, 0, 0], [0, 0, 0, 0]]]),
         labels=torch.tensor([[0, 2], [-1, -1]]),
         crowd=torch.zeros(2, 2, dtype=torch.bool),
         annotated=annotated,
+        outlines=Outlines(bits, torch.tensor([[True, True], [False, False]])),
     )
     masks = torch.zeros(2, planes, 64, 96, dtype=torch.uint8)
     masks[:, 0, 8:40, 8:40] = 1
@@ -76,11 +80,15 @@ def take_step(model: Model, config: Experiment, planes: int = 1) -> None:
 def check_prediction(prediction: Prediction, height: int, width: int) -> None:
     """Whether a prediction is one of an image of this size."""
     match prediction:
-        case Detections(boxes, scores, labels):
+        case Detections(boxes, scores, labels, cells):
             assert boxes.shape == (len(scores), 4)
             assert (boxes >= 0).all()
             assert (boxes <= torch.tensor([width, height, width, height])).all()
             assert ((labels >= 0) & (labels < len(CLASSES))).all()
+            if cells is not None:
+                assert prediction.image_size == (height, width)
+                assert cells.shape == (len(scores), cells.shape[1], cells.shape[1])
+                assert ((cells >= 0) & (cells <= 1)).all()
         case ImageLabels():
             assert prediction.scores.shape == (len(CLASSES),)
             assert torch.isfinite(prediction.scores).all()

@@ -180,6 +180,17 @@ def test_annotations(case: str, command, edit: Edit, tiny_config: Path, tmp_path
     assert [words for words in [str(root), *held] if words not in complaint] == [], complaint
 
 
+def test_instances_need_outlines(command, edit: Edit, tiny_instances: Experiment, written, tmp_path: Path) -> None:
+    def strip(coco: dict[str, Any]) -> None:
+        for annotation in coco["annotations"]:
+            del annotation["segmentation"]
+
+    root = edit(strip)
+    complaint = command("train", written(tiny_instances), "--out", tmp_path / "run", "--data.root", root).complaint
+    assert str(root) in complaint
+    assert "no object of the split 'train' has an outline; expected COCO json with segmentations" in complaint
+
+
 def test_json_cut_off(command, copied_data: Path, tiny_config: Path, tmp_path: Path) -> None:
     file = copied_data / "annotations" / "instances_val.json"
     file.write_bytes(file.read_bytes()[:-500])

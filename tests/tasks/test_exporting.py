@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -12,21 +13,24 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from backbones.weights_file import WeightsFile
 from heads import ImageSizes
 from heads.detector_layouts import split_detector
+from heads.mask_pasting import paste_masks
 from tasks.checkpoint import save_checkpoint
 from tasks.config import (
     BackboneConfig,
+    CascadeRCNNConfig,
     ClassificationConfig,
     DeepLabV3Config,
     DeepLabV3PlusConfig,
     Experiment,
     FasterRCNNConfig,
     HeadConfig,
+    MaskRCNNConfig,
     PSPNetConfig,
     SegmentationFPNConfig,
     UNetConfig,
@@ -160,13 +164,18 @@ def test_segmentation_models(command, saved: Run, head: HeadConfig, reference: t
     torch.testing.assert_close(found, network(images(model)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["FasterRCNN", "MaskRCNN"])
 @torch.no_grad()
-def test_torchvision_detector(command, saved: Run) -> None:
-    model, run = saved("resnet18", FasterRCNNConfig(score_threshold=0.2, rpn_post_nms_test=50), norm="frozen_bn")
+def test_torchvision_detector(command, saved: Run, kind: str) -> None:
+    section = {"FasterRCNN": FasterRCNNConfig, "MaskRCNN": MaskRCNNConfig}[kind]
+    options = {"score_threshold": 0.2, "rpn_post_nms_test": 50, "detections_per_image": 20}
+    model, run = saved("resnet18", section.model_validate(options), norm="frozen_bn")
     tensors, said = exported(command, run, "torchvision", ".pth")
-    assert "FasterRCNN(resnet_fpn_backbone(backbone_name='resnet18', weights=None), num_classes=4)" in said
+    assert f"{kind}(resnet_fpn_backbone(backbone_name='resnet18', weights=None), num_classes=4)" in said
     body = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d)
-    reference = FasterRCNN(body, 4, box_score_thresh=0.2, rpn_post_nms_top_n_test=50, min_size=64, max_size=96).eval()
+    build = {"FasterRCNN": FasterRCNN, "MaskRCNN": MaskRCNN}[kind]
+    theirs_options = {"box_score_thresh": 0.2, "rpn_post_nms_top_n_test": 50, "box_detections_per_img": 20}
+    reference = build(body, 4, **theirs_options, min_size=64, max_size=96).eval()
     reference.load_state_dict(tensors, strict=True)
     batch, _ = reference.transform(list(images(model)))
     found = model.heads["out"].predict(model.backbone(batch.tensors), SIZES)
@@ -175,10 +184,15 @@ def test_torchvision_detector(command, saved: Run) -> None:
         assert torch.equal(ours.labels, theirs["labels"] - 1)
         torch.testing.assert_close(ours.boxes, theirs["boxes"], rtol=0, atol=1e-3)
         torch.testing.assert_close(ours.scores, theirs["scores"], rtol=0, atol=1e-5)
+        if kind == "MaskRCNN":
+            pasted = torch.from_numpy(np.stack(list(paste_masks(ours)))) > 0
+            # Where a probability is a half, rounding decides.
+            assert ((theirs["masks"][:, 0] > 0.5) != pasted).float().mean() < 1e-3
+            assert 0.1 < pasted.float().mean() < 0.9
 
 
-def test_torchvisions_resnet50_detector_loads_strictly(command, saved: Run) -> None:
-    head = FasterRCNNConfig()
+@pytest.mark.parametrize("head", [FasterRCNNConfig(), MaskRCNNConfig()], ids=["faster", "mask"])
+def test_torchvisions_resnet50_detector_loads_strictly(head: HeadConfig) -> None:
     with torch.device("meta"):
         config = Experiment(backbone=BackboneConfig(name="resnet50"), heads={"out": head})
         names = build_model(config, {"out": CLASSES}).state_dict()
@@ -245,6 +259,10 @@ def test_what_other_detectors_get_is_read_back(command, saved: Run, layout: str,
             "differs from this one in roi_aligned True",
         ),
         ("resnet18", FasterRCNNConfig(extra_level="p5"), {}, "mmdetection", "extra_level is p5"),
+        ("resnet18", MaskRCNNConfig(mask_convs=2), {}, "detectron2", "has 4 convolutions; mask_convs is 2"),
+        ("resnet18", MaskRCNNConfig(mask_channels=8), {}, "torchvision", "Mask R-CNN differs from this one in "),
+        ("resnet18", CascadeRCNNConfig(), {}, "detectron2", "a head 'cascade_rcnn' is no Faster R-CNN or Mask R-CNN"),
+        ("resnet18", CascadeRCNNConfig(), {}, "torchvision", "a head 'cascade_rcnn' is no classifier"),
         ("densenet121", FasterRCNNConfig(), {}, "detectron2", "not densenet121"),
         ("densenet121", FasterRCNNConfig(), {}, "torchvision", "takes ResNets, not densenet121"),
     ],

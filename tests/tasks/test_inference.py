@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from backbones import UserError, build_backbone
 from backbones.contract import Backbone, FeatureSpec
-from heads import Detections, FasterRCNN, ImageLabels, ImageSizes, Prediction, ScoringHead, SemanticMasks
+from heads import Detections, FasterRCNN, ImageLabels, ImageSizes, MaskRCNN, Prediction, ScoringHead, SemanticMasks
 from heads.contract import Targets
 from tasks.config import InferenceConfig
 from tasks.image_spec import ImageSpec
@@ -160,6 +160,28 @@ def test_boxes_are_not_averaged(config: InferenceConfig, named: str) -> None:
     detector = Model(backbone, {"boxes": FasterRCNN(backbone.features, 3)}, ImageSpec())
     with pytest.raises(UserError, match=named):
         Predictor([detector], config)
+
+
+def test_masks_of_equal_models_stay_what_they_are() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18")
+    head = MaskRCNN(backbone.features, 3, score_threshold=0.0, detections_per_image=10, mask_channels=8)
+    model = Model(backbone, {"boxes": head}, ImageSpec()).eval()
+    batch = batch_of(torch.rand(2, 3, 64, 64) * 255, [(64, 64), (40, 50)])
+    with torch.inference_mode():
+        alone = model.predict(batch)["boxes"]
+        together = Predictor([model, model], InferenceConfig())(batch)["boxes"]
+    for one, both in zip(alone, together, strict=True):
+        assert isinstance(one, Detections)
+        assert isinstance(both, Detections)
+        assert both.image_size == one.image_size
+        assert both.masks is not None
+        assert both.masks.shape == (len(both.boxes), 28, 28)
+        # Those that overlapped no other of their class were fused with themselves alone.
+        for box, label, mask in zip(both.boxes, both.labels, both.masks, strict=True):
+            same = ((one.boxes - box).abs().amax(dim=1) < 1e-3) & (one.labels == label)
+            if same.any() and one.masks is not None:
+                torch.testing.assert_close(mask, one.masks[same][0], rtol=0, atol=1e-3)
 
 
 def test_boxes_of_equal_models_stay_what_they_are() -> None:

@@ -15,6 +15,7 @@ from tasks.config import (
     Experiment,
     FasterRCNNConfig,
     HeadConfig,
+    MaskRCNNConfig,
     ModelConfig,
 )
 from tasks.image_spec import ImageSpec
@@ -42,9 +43,9 @@ def started(config: Experiment) -> tuple[Model, list[str]]:
     return model, load_initial_weights(model, config, {"out": CLASSES}, None)
 
 
-def detector(layout: DetectorLayout, file: Path) -> dict[str, Tensor]:
+def detector(layout: DetectorLayout, file: Path, head: HeadConfig | None = None) -> dict[str, Tensor]:
     """A random detector of ours, saved by another library's names."""
-    model = build_model(experiment(FasterRCNNConfig(**SMALL), None), {"out": CLASSES})
+    model = build_model(experiment(head or FasterRCNNConfig(**SMALL), None), {"out": CLASSES})
     torch.save(join_detector(model.backbone.state_dict(), model.heads["out"].state_dict(), layout), file)
     return model.state_dict()
 
@@ -60,6 +61,26 @@ def test_detectors_of_three_libraries(tmp_path: Path, layout: DetectorLayout) ->
     for name, tensor in model.state_dict().items():
         rows = slice(4, None) if "roi_head.bbox_pred" in name and layout.background_last else slice(None)
         assert name.endswith("num_batches_tracked") or torch.equal(tensor[rows], state[name][rows]), name
+
+
+@pytest.mark.parametrize("layout", [TORCHVISION, DETECTRON2_DETECTOR, MMDETECTION], ids=lambda layout: layout.model)
+def test_mask_rcnns_of_three_libraries(tmp_path: Path, layout: DetectorLayout) -> None:
+    options = {} if layout is TORCHVISION else AS_THEIRS
+    image = UNSCALED if layout is DETECTRON2_DETECTOR else None
+    section = MaskRCNNConfig(**SMALL, **options, mask_channels=8)
+    state = detector(layout, tmp_path / "x.pth", section)
+    model, told = started(experiment(section, tmp_path / "x.pth", image))
+    assert len(told) == 1
+    assert "loaded 142 of 142 entries of " in told[0]
+    for name, tensor in model.state_dict().items():
+        rows = slice(4, None) if "roi_head.bbox_pred" in name and layout.background_last else slice(None)
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor[rows], state[name][rows]), name
+    # A file with masks is no Faster R-CNN, and one without is no Mask R-CNN.
+    with pytest.raises(UserError, match=r"12 unexpected .*mask_head.*expected the Faster or Mask R-CNN"):
+        started(experiment(FasterRCNNConfig(**SMALL, **options), tmp_path / "x.pth", image))
+    detector(layout, tmp_path / "y.pth")
+    with pytest.raises(UserError, match=r"12 missing .*mask_head.*expected the Faster or Mask R-CNN"):
+        started(experiment(section, tmp_path / "y.pth", image))
 
 
 def test_what_detectron2_expects_is_told(tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ from tasks.model import build_model
 from tests.tasks.steps import CLASSES, batch, take_step
 
 # Small, so that the whole grid takes seconds; a head that is not here takes its defaults.
+TWO_STAGES = {"fpn_channels": 16, "box_head_channels": 16, "rpn_post_nms": 20, "roi_samples": 8}
 OPTIONS: dict[str, dict[str, object]] = {
-    "faster_rcnn": {"fpn_channels": 16, "box_head_channels": 16, "rpn_post_nms": 20, "roi_samples": 8},
+    "faster_rcnn": TWO_STAGES,
+    "mask_rcnn": {**TWO_STAGES, "mask_channels": 8},
+    "cascade_rcnn": TWO_STAGES,
+    "cascade_mask_rcnn": {**TWO_STAGES, "mask_channels": 8},
     "unet": {"decoder_channels": (16, 16, 8, 8, 8), "auxiliary_weight": 0.4},
     "unetplusplus": {"decoder_channels": (16, 16, 8, 8, 8)},
     "deeplabv3": {"decoder_channels": 16, "atrous_rates": (2, 3, 4)},
@@ -28,6 +32,9 @@ OPTIONS: dict[str, dict[str, object]] = {
 # The levels that each head reads by default; classification reads whatever is the deepest.
 READS: dict[str, tuple[str, ...]] = {
     "faster_rcnn": ("c2", "c3", "c4", "c5"),
+    "mask_rcnn": ("c2", "c3", "c4", "c5"),
+    "cascade_rcnn": ("c2", "c3", "c4", "c5"),
+    "cascade_mask_rcnn": ("c2", "c3", "c4", "c5"),
     "classification": (),
     "unet": ("c1", "c2", "c3", "c4", "c5"),
     "unetplusplus": ("c1", "c2", "c3", "c4", "c5"),

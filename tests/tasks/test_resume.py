@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from tasks.config import AugmentConfig, ClassificationConfig, DeepLabV3PlusConfig, Experiment, OptimizerConfig
+from tasks.config import (
+    AugmentConfig,
+    CascadeRCNNConfig,
+    ClassificationConfig,
+    DeepLabV3PlusConfig,
+    Experiment,
+    OptimizerConfig,
+)
+from tests.conftest import SMALL_DETECTOR
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,14 +258,21 @@ def to_masks(config: Experiment) -> None:
     config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["labels", "masks"])
+def to_instances(config: Experiment) -> None:
+    """Objects cut, turned and lost with their outlines, and samples drawn in three stages."""
+    config.heads["boxes"] = CascadeRCNNConfig.model_validate(SMALL_DETECTOR)
+    config.data.augment = AugmentConfig(crop=(48, 48), scale_jitter=(0.8, 1.3), rotate=30, vertical_flip=0.5)
+    config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "instances"])
 def test_other_heads_killed(
     kind: str, request: pytest.FixtureRequest, trainer: Trainer, written: Callable[[Experiment], Path], tmp_path: Path
 ) -> None:
     """Left alone with no loader process, and killed six times with two."""
     config: Experiment = request.getfixturevalue(f"tiny_{kind}")
     config.backbone.name, config.backbone.norm = "small_net", None
-    {"labels": to_labels, "masks": to_masks}[kind](config)
+    {"labels": to_labels, "masks": to_masks, "instances": to_instances}[kind](config)
     config.schedule.epochs, config.schedule.policy = 6, "cosine"
     config.runner.ema_decay, config.runner.save_every_steps, config.runner.log_every = 0.9, 2, 3
     file, run, draw = written(config), tmp_path / "killed", random.Random(kind)

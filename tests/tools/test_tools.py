@@ -60,6 +60,32 @@ def test_predict_and_score_the_file(command, trained: Path, tiny_data: Path, tmp
     assert own["bbox/AP50"] == pytest.approx(logged["boxes/AP50"], abs=0.02)
 
 
+def test_instances_from_training_to_results(
+    command, tiny_instances: Experiment, written, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Trained, evaluated again, predicted; what predict writes is what evaluate has scored."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    said = command("train", written(tiny_instances), "--out", run)
+    assert said.code == 0, said.error
+    logged = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]
+    assert {"instances/segm AP", "instances/segm AP/red_cell", "instances/AP", "instances/AP/red_cell"} <= logged.keys()
+    assert json.loads((run / "checkpoints" / "best.json").read_text())["metric"] == "instances/segm AP"
+    said = command("evaluate", run, "--out", tmp_path / "again.json")
+    assert said.code == 0, said.error
+    assert json.loads((tmp_path / "again.json").read_text()) == pytest.approx(logged)
+    said = command("predict", run, tiny_data / "val", "--out", out)
+    assert said.code == 0, said.error
+    results = json.loads((out / "predictions.json").read_text())
+    assert len(results) > 4
+    assert all(row["segmentation"]["size"] == [64, 64] for row in results)
+    assert len(list(out.glob("*.jpg"))) == 4
+    arguments = ["--kind", "segm", "--annotations", tiny_data / "annotations" / "instances_val.json"]
+    said = command("evaluate", "--results", out / "predictions.json", *arguments, "--out", tmp_path / "file.json")
+    assert said.code == 0, said.error
+    scored = json.loads((tmp_path / "file.json").read_text())
+    assert scored["segm/AP"] == pytest.approx(logged["instances/segm AP"], abs=1e-3)
+
+
 def test_predict_leaves_out_what_it_cannot_read(command, trained: Path, tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     whole = sorted((tiny_data / "val").glob("*.png"))[0]
@@ -120,7 +146,10 @@ def test_torchvision_detector_by_name(command, tiny: Experiment, tmp_path: Path)
         assert torch.allclose(found[name], own[theirs], atol=1e-7), name
     # Another architecture is refused.
     said = command("train", tmp_path / "config.json", *arguments[:2], "--backbone.name", "resnet18")
-    assert "the Faster R-CNN with FPN of torchvision, Detectron2 or MMDetection, of this backbone" in said.complaint
+    assert (
+        "the Faster or Mask R-CNN with FPN of torchvision, Detectron2 or MMDetection, of this backbone"
+        in said.complaint
+    )
 
 
 def test_list_counts_as_torchvision_publishes(command) -> None:
@@ -154,7 +183,8 @@ def test_list_names_all_backbones(command) -> None:
 
 
 def test_list_names_heads_and_configs(command) -> None:
-    assert "faster_rcnn" in command("list", "heads").out
+    heads = command("list", "heads").out
+    assert all(name in heads for name in ("faster_rcnn", "mask_rcnn", "cascade_rcnn"))
     configs = command("list", "configs").out
     assert "configs/det/faster_rcnn_r50_fpn.py" in configs
     (row,) = [line for line in configs.splitlines() if "configs/cls/imagenet_r50.py" in line]

@@ -249,6 +249,28 @@ def test_collate(dtype: type, channels: int) -> None:
         assert targets.crowd[row].tolist() == [*one.crowd.tolist(), *[False] * (3 - count)]
 
 
+def test_collate_outlines() -> None:
+    """Eight pixels a byte, and only where every sample brings them."""
+    samples = [sample(50, 70, 2), sample(64, 33, 0), sample(20, 20, 3)]
+    assert collate(samples, 32).targets.boxes.outlines is None  # type: ignore[union-attr]
+    random = np.random.default_rng(0)
+    for one in samples:
+        one.outlines = random.integers(0, 2, (len(one.boxes), *one.image.shape[:2]), dtype=np.uint8)
+        one.outlined = np.arange(len(one.boxes)) != 1
+    outlines = collate(samples, 32).targets.boxes.outlines  # type: ignore[union-attr]
+    assert outlines is not None
+    assert outlines.bits.shape == (3, 3, 64, 12)
+    assert outlines.known.tolist() == [[True, False, False], [False] * 3, [True, False, True]]
+    drawn = np.unpackbits(outlines.bits.numpy(), axis=-1)
+    for row, one in enumerate(samples):
+        assert one.outlines is not None
+        height, width = one.image.shape[:2]
+        np.testing.assert_array_equal(drawn[row, : len(one.boxes), :height, :width], one.outlines)
+        assert drawn[row].sum() == one.outlines.sum()
+    samples[1].outlines = None
+    assert collate(samples, 32).targets.boxes.outlines is None  # type: ignore[union-attr]
+
+
 def test_collate_without_any_box() -> None:
     targets = collate([sample(10, 10, 0)], 32).targets.boxes
     assert targets is not None

@@ -164,6 +164,36 @@ def test_boxes_are_clipped_to_the_image_that_was_read(
     assert (sample.boxes.dtype, sample.labels.dtype) == (np.float32, np.int64)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_which_objects_have_an_outline(
+    coco_content: Callable[..., Any], write_coco: Callable[..., Path], training: bool
+) -> None:
+    """It stays with its object when others are cut away; whoever has none fills its box."""
+    content = coco_content(3)
+    content["annotations"][1]["segmentation"] = []
+    content["annotations"][2].pop("segmentation")
+    content["annotations"][3]["segmentation"] = {"size": [60, 36], "counts": [60 * 10, 60, 60 * 25]}
+    split = CocoFolder(write_coco(content)).read("train", masks=True)
+    assert [split.outlined(index).tolist() for index in range(3)] == [[True, False], [False, True], []]
+    assert not split.select([1], "some").outlined(0)[0]
+    changes = {"horizontal_flip": 0.5, "crop": (20, 20), "rotate": 20.0} if training else {}
+    settings = config(short_side=(40,), augment=AugmentConfig.model_validate(changes))
+    dataset = Dataset(split, settings, ImageSpec(), training=training, wanted=Wanted(outlines=True))
+    kept: set[tuple[int, bool]] = set()
+    for index in range(3):
+        for epoch in range(20 if training else 1):
+            sample = dataset[SampleKey(index, epoch)]
+            assert sample.outlined is not None
+            assert sample.outlines is not None
+            assert len(sample.outlined) == len(sample.outlines) == len(sample.labels)
+            # Of the two objects of an image the first is a cat (0), the second a dog (1).
+            pairs = zip(sample.outlined, sample.labels, strict=True)
+            kept |= {(index, bool(known) == (label == index)) for known, label in pairs}
+    assert kept == {(0, True), (1, True)}
+    assert dataset.wanted.outlines
+    assert Dataset(split, settings, ImageSpec(), training=training)[SampleKey(0, 0)].outlined is None
+
+
 def test_samples_change_from_epoch_to_epoch(split: Annotations) -> None:
     dataset = Dataset(split, config(), ImageSpec(), seed=1, training=True)
     seeds = {dataset[SampleKey(index, epoch)].seed for index in range(3) for epoch in range(3)}

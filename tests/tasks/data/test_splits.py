@@ -209,6 +209,10 @@ def test_what_is_looked_for_depends_on_what_is_wanted(tiny_data: Path, tmp_path:
         open_splits(DataConfig(root=tmp_path), 0, labels)
     with pytest.raises(UserError, match=r"no annotations found; expected images/ and masks/ .* COCO json"):
         open_splits(DataConfig(root=tmp_path), 0, masks)
+    outlines = Wanted(outlines=True)
+    assert open_splits(config, 0, outlines)[0].segments is not None
+    with pytest.raises(UserError, match=r"no object of the split 'train' has an outline; expected COCO json with segm"):
+        open_splits(DataConfig(root=tiny_data, format="no_masks"), 0, outlines)
     with pytest.raises(UserError, match=r"is not a folder; expected one for data\.format 'coco'"):
         open_splits(DataConfig(root=tiny_data / "image_labels.csv", format="coco"), 0)
 
