@@ -22,6 +22,7 @@ from heads.contract import (
 )
 from heads.faster_rcnn import FasterRCNN
 from heads.mask_rcnn import MaskRCNN
+from heads.retinanet import RetinaNet
 from heads.segmentation import SegmentationHead
 from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, SegmentationFPN, UNet, UNetPlusPlus
 
@@ -45,6 +46,7 @@ __all__ = [
     "Outlines",
     "PSPNet",
     "Prediction",
+    "RetinaNet",
     "ScoringHead",
     "SegmentationFPN",
     "SegmentationHead",

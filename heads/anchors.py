@@ -1,4 +1,4 @@
-"""Anchor boxes of a feature pyramid: one size a level, several aspect ratios, at every cell.
+"""Anchor boxes of a feature pyramid: one or several sizes a level, several aspect ratios, at every cell.
 
 Faster R-CNN (https://arxiv.org/abs/1506.01497), section 3.1.1; FPN (https://arxiv.org/abs/1612.03144), section 4.1.
 """
@@ -32,12 +32,12 @@ class AnchorPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """The anchors of all levels of one padded batch, level after level; in a level by row, column, aspect ratio.
+    """The anchors of all levels of one padded batch, level after level; in a level by row, column, aspect ratio, size.
 
     Attributes:
         boxes: (A, 4) float32, x1 y1 x2 y2 in pixels.
-        elements: (A,) int64, a number for each anchor that depends on its level, row, column and ratio only, not on the
-            size of the grid: the same anchor of the same image has it in every batch.
+        elements: (A,) int64, a number for each anchor that depends on its level, row, column, ratio and size alone, not
+            on the size of the grid: the same anchor of the same image has it in every batch.
         counts: anchors a level; they sum to A.
         per_cell: anchors at each cell of a level.
     """
@@ -68,20 +68,29 @@ class AnchorGenerator(nn.Module):
     `strides` neither is done, as in Detectron2 and MMDetection.
 
     Args:
-        sizes: square root of the anchors' area in pixels, one a level.
+        sizes: square root of the anchors' area in pixels, one a level, or several, of every level as many.
         ratios: height / width.
         strides: pixels between the cells of each level; sides are as long as size and ratio say then. None: as above.
+        offset: of the centre of the first anchors, right of and below the corner of the image, in cells; 0 or, where
+            strides are given, up to 1.
     """
 
     base: Tensor
 
-    def __init__(self, sizes: Sequence[float], ratios: Sequence[float], strides: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[float | Sequence[float]],
+        ratios: Sequence[float],
+        strides: Sequence[int] | None = None,
+        offset: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.strides = strides
+        self.strides, self.offset = strides, offset
         heights = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
         shape = torch.stack((-1 / heights, -heights, 1 / heights, heights), dim=1)
-        area = torch.tensor(list(sizes), dtype=torch.float32)
-        base = shape * area[:, None, None] / 2
+        several = [tuple(size) if isinstance(size, Sequence) else (size,) for size in sizes]
+        side = torch.tensor(several, dtype=torch.float32)
+        base = (shape[:, None] * side[:, None, :, None]).flatten(1, 2) / 2
         self.register_buffer("base", base.round() if strides is None else base, persistent=False)
 
     @property
@@ -100,8 +109,8 @@ class AnchorGenerator(nn.Module):
                 step_y, step_x = padded[0] // rows, padded[1] // columns
             else:
                 step_y = step_x = self.strides[level]
-            at_x = (x * step_x).expand(rows, columns, 1)
-            at_y = (y * step_y).expand(rows, columns, 1)
+            at_x = (x * step_x + self.offset * step_x).expand(rows, columns, 1)
+            at_y = (y * step_y + self.offset * step_y).expand(rows, columns, 1)
             boxes.append((torch.stack((at_x, at_y, at_x, at_y), dim=-1) + base).reshape(-1, 4))
             kind = level * self.per_cell + ratio
             elements.append(((kind << 2 * PLACE_BITS) + (y << PLACE_BITS) + x).reshape(-1))

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from backbones.contract import FeatureSpec
 from heads.contract import BoxTargets, Detections, ImageSizes, register_head
-from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN, require
+from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN
 from heads.mask_rcnn import MaskRCNN
 from heads.normaliser import LossSums
+from heads.option_checks import require
 from heads.roi_head import MIN_SIDE, RoIHead, RoISamples
 from heads.rpn import Proposals
 

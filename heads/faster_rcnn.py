@@ -1,20 +1,19 @@
 """Faster R-CNN on a feature pyramid (https://arxiv.org/abs/1506.01497, https://arxiv.org/abs/1612.03144)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from backbones.contract import FeatureSpec
-from backbones.errors import UserError
 from heads.anchors import Anchors
 from heads.box_loss import BoxLoss
+from heads.box_targets import at_least_one_box
 from heads.contract import BoxTargets, Detections, Explainable, Head, ImageSizes, Prediction, Targets, register_head
 from heads.fpn import FPN, ExtraLevel
 from heads.normaliser import LossSums, mean_losses
+from heads.option_checks import require
 from heads.roi_align import Pooling
 from heads.roi_head import RoIHead, RoISamples, RoISettings, in_batch_pixels
 from heads.rpn import RPN, Proposals, RPNSettings
@@ -163,7 +162,7 @@ class FasterRCNN(Head, Explainable):
         Each is a sum over sampled anchors or proposals, divided by how many were sampled, over all images of all
         processes. All are zero, and connected to the graph, when no image is annotated.
         """
-        boxes = _at_least_one(targets.boxes, len(images), images.valid.device)
+        boxes = at_least_one_box(targets.boxes, len(images), images.valid.device)
         pyramid = self.fpn(features)
         # The loss needs the RPN at the sampled anchors only, and computes those again: most of the arithmetic of the
         # backward pass through all of them would be on zeros.
@@ -221,29 +220,3 @@ class FasterRCNN(Head, Explainable):
 def pooled_levels(pyramid: Mapping[str, Tensor]) -> list[Tensor]:
     """The levels that boxes are pooled from."""
     return [pyramid[name] for name in POOLED_LEVELS]
-
-
-def _at_least_one(boxes: BoxTargets | None, images: int, device: torch.device) -> BoxTargets:
-    """The same targets with room for one box, which spares all that follows the case of none."""
-    if boxes is None:
-        boxes = BoxTargets(
-            boxes=torch.zeros(images, 0, 4, device=device),
-            labels=torch.zeros(images, 0, dtype=torch.int64, device=device),
-            crowd=torch.zeros(images, 0, dtype=torch.bool, device=device),
-            annotated=torch.zeros(images, dtype=torch.bool, device=device),
-        )
-    if boxes.labels.shape[1]:
-        return boxes
-    return replace(
-        boxes,
-        boxes=F.pad(boxes.boxes, (0, 0, 0, 1)),
-        labels=F.pad(boxes.labels, (0, 1), value=-1),
-        crowd=F.pad(boxes.crowd, (0, 1)),
-        outlines=None,  # without a box there is none
-    )
-
-
-def require(head: str, option: str, value: object, holds: bool, expected: str) -> None:
-    """Raise `UserError` about an option of `head` unless what is expected of it holds."""
-    if not holds:
-        raise UserError(f"{head}: {option} is {value}; expected {expected}")

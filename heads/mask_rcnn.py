@@ -7,9 +7,10 @@ from torch import Tensor
 
 from backbones.contract import FeatureSpec
 from heads.contract import BoxTargets, Detections, ImageSizes, register_head
-from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN, require
+from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN
 from heads.mask_head import MaskHead
 from heads.normaliser import LossSums
+from heads.option_checks import require
 from heads.roi_align import Pooling
 from heads.roi_head import RoISamples
 from heads.rpn import Proposals

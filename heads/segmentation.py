@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbones.contract import FeatureSpec
-from backbones.errors import UserError
 from heads.contract import (
     IGNORED,
     Explainable,
@@ -26,6 +25,7 @@ from heads.contract import (
     Targets,
 )
 from heads.dense_gradients import DenseGradients, dense_gradient
+from heads.option_checks import require
 from heads.segmentation_losses import LossName, SegmentationLosses, SegmentationTarget
 from heads.shared_options import share_options
 
@@ -263,9 +263,3 @@ def _allow_single_values(module: nn.Module) -> None:
             setattr(module, name, SingleValueBatchNorm(child.num_features, child.eps, child.momentum))
         else:
             _allow_single_values(child)
-
-
-def require(head: str, option: str, value: object, holds: bool, expected: str) -> None:
-    """Raise `UserError` unless an option of `head` holds."""
-    if not holds:
-        raise UserError(f"{head}: {option} is {value}; expected {expected}")

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from backbones.contract import FeatureSpec
 from backbones.errors import UserError
 from heads.contract import register_head, require_levels
-from heads.segmentation import Decoder, SegmentationHead, require
+from heads.option_checks import require
+from heads.segmentation import Decoder, SegmentationHead
 
 ALL_LEVELS = ("c1", "c2", "c3", "c4", "c5")
 GROUPS = 32  # of the semantic FPN's group norms

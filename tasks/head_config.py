@@ -94,6 +94,30 @@ class CascadeMaskRCNNConfig(MaskBranchConfig, CascadeConfig, TwoStageConfig):
     name: Literal["cascade_mask_rcnn"] = "cascade_mask_rcnn"
 
 
+class RetinaNetConfig(HeadSection):
+    """RetinaNet with FPN; the fields are the keywords of `heads.retinanet.RetinaNet`, and explained there."""
+
+    name: Literal["retinanet"] = "retinanet"
+    fpn_channels: Count = 256
+    extra_level: Literal["pool", "c5", "p5"] = "p5"
+    anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    scales_per_octave: Count = 3
+    aspect_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    exact_anchors: bool = False
+    tower_depth: Natural = 4
+    tower_norm: Literal["none", "gn"] = "none"
+    positive_iou: Share = 0.5
+    negative_iou: Share = 0.4
+    focal_alpha: Share = 0.25
+    focal_gamma: NotNegative = 2.0
+    box_loss: Literal["l1", "smooth_l1", "giou"] = "l1"
+    box_loss_weight: NotNegative = 1.0
+    score_threshold: Share = 0.05
+    pre_nms: Count = 1000
+    nms_iou: Share = 0.5
+    detections_per_image: Count = 100
+
+
 class ClassificationConfig(HeadSection):
     """Labels of whole images; the fields are the keywords of `heads.classification.Classification`."""
 
@@ -206,6 +230,7 @@ HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "mask_rcnn": MaskRCNNConfig,
     "cascade_rcnn": CascadeRCNNConfig,
     "cascade_mask_rcnn": CascadeMaskRCNNConfig,
+    "retinanet": RetinaNetConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -233,6 +258,7 @@ HeadConfig = Annotated[
     | Annotated[MaskRCNNConfig, Tag("mask_rcnn")]
     | Annotated[CascadeRCNNConfig, Tag("cascade_rcnn")]
     | Annotated[CascadeMaskRCNNConfig, Tag("cascade_mask_rcnn")]
+    | Annotated[RetinaNetConfig, Tag("retinanet")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]

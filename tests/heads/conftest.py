@@ -29,7 +29,8 @@ class Body(Backbone):
         self.body = body
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {f"c{int(name) + 2}": level for name, level in self.body(images).items()}
+        maps = list(self.body(images).values())  # up to C5, from C2 or C3 on
+        return {f"c{6 - len(maps) + number}": level for number, level in enumerate(maps)}
 
 
 def pack_outlines(masks: list[Tensor], most: int, padded: tuple[int, int]) -> Outlines:
@@ -88,6 +89,19 @@ class Pair:
         return batch.tensors, ImageSizes((height, width), torch.tensor(batch.image_sizes), original), scaled
 
 
+def shake_norms(body: nn.Module) -> None:
+    """Give norms statistics of real activations, then shake them: every layer's affine differs from the identity."""
+    norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    body.train()(torch.stack(photographs(1, [(128, 160)] * 4)) * 4 - 2)
+    for norm in norms:
+        norm.running_mean += 0.1 * torch.randn_like(norm.running_mean) * norm.running_var.sqrt()
+        norm.running_var *= 0.8 + 0.4 * torch.rand_like(norm.running_var)
+        norm.weight.mul_(0.8 + 0.4 * torch.rand_like(norm.weight))
+        norm.bias.add_(0.1 * torch.randn_like(norm.bias))
+
+
 def spread(model: nn.Module, deviations: dict[nn.Module, float]) -> None:
     """Give the outputs of random layers mean zero and these deviations, so that their order is more than rounding."""
     seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in deviations}
@@ -131,17 +145,8 @@ def paired(
         box_score_thresh=0.05,
         box_detections_per_img=detections,
     )
-    norms = [module for module in reference.modules() if isinstance(module, nn.BatchNorm2d)]
     with torch.no_grad():
-        # Statistics of real activations, then shaken: every layer's affine differs from the identity.
-        for norm in norms:
-            norm.momentum = None
-        reference.backbone.body.train()(torch.stack(photographs(1, [(128, 160)] * 4)) * 4 - 2)
-        for norm in norms:
-            norm.running_mean += 0.1 * torch.randn_like(norm.running_mean) * norm.running_var.sqrt()
-            norm.running_var *= 0.8 + 0.4 * torch.rand_like(norm.running_var)
-            norm.weight.mul_(0.8 + 0.4 * torch.rand_like(norm.weight))
-            norm.bias.add_(0.1 * torch.randn_like(norm.bias))
+        shake_norms(reference.backbone.body)
         reference.eval()
         spread(reference, {reference.rpn.head.cls_logits: 3.0, reference.rpn.head.bbox_pred: 0.3})
         predictor = reference.roi_heads.box_predictor

@@ -1,0 +1,109 @@
+"""Which of the boxes that a one-stage detector finds at every cell are returned, and what it thinks of given boxes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from heads.box_overlap import aligned_iou
+from heads.contract import Detections, ImageSizes, Prediction
+from heads.rpn import clip
+
+# Detections with a shorter side, in pixels, are dropped.
+MIN_SIDE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How detections are chosen.
+
+    Attributes:
+        score_threshold: those that score no more are dropped.
+        pre_nms: at most so many of a level, each a box and a class, are kept before suppression.
+        nms_iou: of two of one class with a larger IoU the worse is dropped.
+        detections_per_image: at most so many are returned.
+    """
+
+    score_threshold: float
+    pre_nms: int
+    nms_iou: float
+    detections_per_image: int
+
+
+@torch.no_grad()
+def select_detections(
+    scores: Tensor,
+    counts: Sequence[int],
+    boxes_at: Callable[[Tensor], Tensor],
+    images: ImageSizes,
+    settings: Selection,
+) -> list[Detections]:
+    """The best detections of each image.
+
+    Args:
+        scores: (B, A, K) float32, 0 .. 1.
+        counts: entries a level; they sum to A.
+        boxes_at: the boxes (B, M, 4), in pixels of the padded batch, of entries (B, M): only few are looked at.
+        images: their sizes.
+    """
+    classes = scores.shape[2]
+    found, index, start = [], [], 0
+    for level in scores.split_with_sizes(list(counts), dim=1):
+        best = level.flatten(1).topk(min(settings.pre_nms, level.shape[1] * classes), dim=1)
+        found.append(best.values)
+        index.append(best.indices + start * classes)
+        start += level.shape[1]
+    chosen, flat = torch.cat(found, dim=1), torch.cat(index, dim=1)
+    boxes, labels = clip(boxes_at(flat // classes), images.valid), flat % classes
+    kept = (chosen > settings.score_threshold) & ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+    rows = zip(boxes, chosen, labels, kept, to_original(images), strict=True)
+    return [
+        _suppress(own[valid], score[valid], label[valid], ratio, settings) for own, score, label, valid, ratio in rows
+    ]
+
+
+def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, ratio: Tensor, settings: Selection) -> Detections:
+    best = batched_nms(boxes, scores, labels, settings.nms_iou)[: settings.detections_per_image]
+    return Detections(boxes[best] * ratio, scores[best], labels[best])
+
+
+def to_original(images: ImageSizes) -> Tensor:
+    """(B, 4) factors that turn boxes in pixels of the batch into boxes in pixels of the original images."""
+    return (images.original.float() / images.valid.float()).flip(1).repeat(1, 2)
+
+
+def logits_of_boxes(
+    logits: Tensor, boxes: Tensor, centres: Tensor, images: ImageSizes, predictions: Sequence[Prediction]
+) -> list[Tensor]:
+    """The logits of each predicted box: those of the entry that finds it, or comes nearest to it.
+
+    Only entries that lie in the box are asked, if there are any; of these, the one whose own box overlaps it most. So
+    for the image that was predicted these are the logits that the score was made of.
+
+    Args:
+        logits: (B, A, K) float32.
+        boxes: (B, A, 4) the boxes that all entries find, in pixels of the padded batch.
+        centres: (A, 2) x and y of the entries.
+        images: their sizes.
+        predictions: one an image.
+
+    Returns:
+        (N, K) an image.
+    """
+    found = [one for one in predictions if isinstance(one, Detections)]
+    with torch.no_grad():
+        boxes = clip(boxes, images.valid)
+        index = [
+            _entries(one.boxes / ratio, own, centres)
+            for one, own, ratio in zip(found, boxes, to_original(images), strict=True)
+        ]
+    return [own[chosen] for own, chosen in zip(logits, index, strict=True)]
+
+
+def _entries(given: Tensor, boxes: Tensor, centres: Tensor) -> Tensor:
+    """(N,) which of A entries stands for each of the boxes (N, 4)."""
+    overlap, _ = aligned_iou(boxes, given[:, None])
+    inside = ((centres >= given[:, None, :2]) & (centres <= given[:, None, 2:])).all(dim=-1)
+    return (overlap + inside).argmax(dim=1)
