@@ -21,13 +21,17 @@ from heads.contract import (
     register_head,
 )
 from heads.faster_rcnn import FasterRCNN
+from heads.fcos import FCOS
 from heads.mask_rcnn import MaskRCNN
 from heads.retinanet import RetinaNet
 from heads.segmentation import SegmentationHead
 from heads.segmentation_decoders import DeepLabV3, DeepLabV3Plus, PSPNet, SegmentationFPN, UNet, UNetPlusPlus
+from heads.yolo import YOLO
 
 __all__ = [
+    "FCOS",
     "IGNORED",
+    "YOLO",
     "BoxTargets",
     "CascadeMaskRCNN",
     "CascadeRCNN",

@@ -79,7 +79,7 @@ def _towers(conv: str, norm: str) -> dict[str, str]:
     }
 
 
-RETINANET = OneStageLayout(
+TORCHVISION_RETINANET = OneStageLayout(
     "torchvision's RetinaNet with FPN",
     {**_PYRAMID, **_towers("{0}.0", "{0}.1"), **_LAYERS},
     # Its published file is older than its blocks of convolution and norm: there, every second layer was a ReLU.
@@ -91,7 +91,9 @@ RETINANET = OneStageLayout(
         },
     },
 )
-FCOS = OneStageLayout("torchvision's FCOS with FPN", {**_PYRAMID, **_towers("{1}", "{1}"), **_LAYERS}, _OLDER_PYRAMID)
+TORCHVISION_FCOS = OneStageLayout(
+    "torchvision's FCOS with FPN", {**_PYRAMID, **_towers("{1}", "{1}"), **_LAYERS}, _OLDER_PYRAMID
+)
 
 
 def split_one_stage(

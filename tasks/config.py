@@ -15,6 +15,7 @@ from tasks.head_config import (
     DeepLabV3Config,
     DeepLabV3PlusConfig,
     FasterRCNNConfig,
+    FCOSConfig,
     HeadConfig,
     MaskRCNNConfig,
     PluginHeadConfig,
@@ -24,6 +25,7 @@ from tasks.head_config import (
     SegmentationFPNConfig,
     UNetConfig,
     UNetPlusPlusConfig,
+    YOLOConfig,
 )
 from tasks.image_spec import ImageSpec
 
@@ -38,6 +40,7 @@ __all__ = [
     "DeepLabV3Config",
     "DeepLabV3PlusConfig",
     "Experiment",
+    "FCOSConfig",
     "FasterRCNNConfig",
     "HeadConfig",
     "InferenceConfig",
@@ -56,6 +59,7 @@ __all__ = [
     "SliceAxis",
     "UNetConfig",
     "UNetPlusPlusConfig",
+    "YOLOConfig",
 ]
 
 

@@ -118,6 +118,48 @@ class RetinaNetConfig(HeadSection):
     detections_per_image: Count = 100
 
 
+class FCOSConfig(HeadSection):
+    """FCOS with FPN; the fields are the keywords of `heads.fcos.FCOS`, and explained there."""
+
+    name: Literal["fcos"] = "fcos"
+    fpn_channels: Count = 256
+    extra_level: Literal["pool", "c5", "p5"] = "p5"
+    scale_limits: tuple[Positive, ...] = (64, 128, 256, 512)
+    center_radius: Positive = 1.5
+    exact_points: bool = False
+    tower_depth: Natural = 4
+    tower_norm: Literal["none", "gn"] = "gn"
+    focal_alpha: Share = 0.25
+    focal_gamma: NotNegative = 2.0
+    box_loss: Literal["giou", "ciou"] = "giou"
+    box_loss_weight: NotNegative = 1.0
+    score_threshold: Share = 0.2
+    pre_nms: Count = 1000
+    nms_iou: Share = 0.6
+    detections_per_image: Count = 100
+
+
+class YOLOConfig(HeadSection):
+    """A YOLO without anchors; the fields are the keywords of `heads.yolo.YOLO`, and explained there."""
+
+    name: Literal["yolo"] = "yolo"
+    fpn_channels: Count = 256
+    tower_depth: Natural = 2
+    tower_norm: Literal["none", "gn"] = "gn"
+    reg_max: Count = 16
+    assigned_cells: Count = 13
+    score_power: NotNegative = 1.0
+    iou_power: NotNegative = 6.0
+    focal_beta: NotNegative = 2.0
+    box_loss: Literal["giou", "ciou"] = "ciou"
+    box_loss_weight: NotNegative = 2.0
+    distribution_loss_weight: NotNegative = 0.25
+    score_threshold: Share = 0.05
+    pre_nms: Count = 1000
+    nms_iou: Share = 0.6
+    detections_per_image: Count = 100
+
+
 class ClassificationConfig(HeadSection):
     """Labels of whole images; the fields are the keywords of `heads.classification.Classification`."""
 
@@ -231,6 +273,8 @@ HEAD_SECTIONS: dict[str, type[HeadSection]] = {
     "cascade_rcnn": CascadeRCNNConfig,
     "cascade_mask_rcnn": CascadeMaskRCNNConfig,
     "retinanet": RetinaNetConfig,
+    "fcos": FCOSConfig,
+    "yolo": YOLOConfig,
     "classification": ClassificationConfig,
     "unet": UNetConfig,
     "unetplusplus": UNetPlusPlusConfig,
@@ -259,6 +303,8 @@ HeadConfig = Annotated[
     | Annotated[CascadeRCNNConfig, Tag("cascade_rcnn")]
     | Annotated[CascadeMaskRCNNConfig, Tag("cascade_mask_rcnn")]
     | Annotated[RetinaNetConfig, Tag("retinanet")]
+    | Annotated[FCOSConfig, Tag("fcos")]
+    | Annotated[YOLOConfig, Tag("yolo")]
     | Annotated[ClassificationConfig, Tag("classification")]
     | Annotated[UNetConfig, Tag("unet")]
     | Annotated[UNetPlusPlusConfig, Tag("unetplusplus")]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from backbones.weights_file import WeightsFile
-from heads import ImageSizes, RetinaNet
-from heads.one_stage_layouts import RETINANET, split_one_stage
+from heads import FCOS, ImageSizes, RetinaNet
+from heads.one_stage_layouts import TORCHVISION_FCOS, TORCHVISION_RETINANET, split_one_stage
 from tests.heads.conftest import CLASSES, FEATURES, Body, pad_targets, photographs, shake_norms, spread
 
 SIZES = [(150, 200), (170, 120), (128, 128)]
@@ -26,7 +26,7 @@ class Pair:
 
     reference: nn.Module
     backbone: Body
-    head: RetinaNet
+    head: RetinaNet | FCOS
 
     def prepare(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
@@ -39,14 +39,18 @@ class Pair:
         return batch.tensors, ImageSizes((height, width), torch.tensor(batch.image_sizes), original), scaled
 
 
-def paired(reference: nn.Module, head: RetinaNet) -> Pair:
-    layout = RETINANET
+def paired(reference: nn.Module, head: RetinaNet | FCOS) -> Pair:
+    layout = TORCHVISION_FCOS if isinstance(head, FCOS) else TORCHVISION_RETINANET
     with torch.no_grad():
         shake_norms(reference.backbone.body)
         reference.eval()
         regression = reference.head.regression_head
         outputs = {reference.head.classification_head.cls_logits: 1.0, regression.bbox_reg: 0.3}
+        if layout is TORCHVISION_FCOS:
+            outputs |= {regression.bbox_reg: 1.0, regression.bbox_ctrness: 1.0}
         spread(reference, outputs)
+        if layout is TORCHVISION_FCOS:
+            regression.bbox_reg.bias += 2  # distances are not negative
         # Its class of background, which we do not have, never scores, as after training.
         layer = reference.head.classification_head.cls_logits
         layer.weight.unflatten(0, (-1, CLASSES + 1))[:, 0] = 0
@@ -58,7 +62,7 @@ def paired(reference: nn.Module, head: RetinaNet) -> Pair:
     return Pair(reference, body, head.eval())
 
 
-@pytest.fixture(scope="module", params=["retinanet", "retinanet_v2"])
+@pytest.fixture(scope="module", params=["retinanet", "retinanet_v2", "fcos"])
 def pair(request: pytest.FixtureRequest) -> Pair:
     torch.manual_seed(0)
     models = torchvision.models.detection
@@ -66,6 +70,8 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     few = {**FEW, "score_thresh": 0.3, "detections_per_img": 3000}
     if request.param == "retinanet":
         return paired(models.retinanet_resnet50_fpn(**few), RetinaNet(FEATURES, CLASSES, **same))
+    if request.param == "fcos":
+        return paired(models.fcos_resnet50_fpn(**few), FCOS(FEATURES, CLASSES, nms_iou=0.6, **same))
     head = RetinaNet(FEATURES, CLASSES, extra_level="c5", tower_norm="gn", box_loss="giou", **same)
     return paired(models.retinanet_resnet50_fpn_v2(**few), head)
 
@@ -111,7 +117,8 @@ def test_losses_and_gradients_equal(pair: Pair, monkeypatch: pytest.MonkeyPatch)
     gradients = torch.autograd.grad(sum(losses.values()), list(maps.values()))
 
     pyramid = pair.head.fpn(maps)
-    anchors = pair.head.anchors(sizes.padded, [(level.shape[-2], level.shape[-1]) for level in pyramid.values()])
+    generator = pair.head.cells if isinstance(pair.head, FCOS) else pair.head.anchors
+    anchors = generator(sizes.padded, [(level.shape[-2], level.shape[-1]) for level in pyramid.values()])
     ignored = ~anchors.inside(sizes.valid)
     assert ignored.any()
 
