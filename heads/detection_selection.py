@@ -79,8 +79,8 @@ def logits_of_boxes(
 ) -> list[Tensor]:
     """The logits of each predicted box: those of the entry that finds it, or comes nearest to it.
 
-    Only entries that lie in the box are asked, if there are any; of these, the one whose own box overlaps it most. So
-    for the image that was predicted these are the logits that the score was made of.
+    That is the entry whose own box overlaps it most, and if none does, the one whose centre is nearest. So for the
+    image that was predicted these are the logits that the score was made of.
 
     Args:
         logits: (B, A, K) float32.
@@ -105,5 +105,6 @@ def logits_of_boxes(
 def _entries(given: Tensor, boxes: Tensor, centres: Tensor) -> Tensor:
     """(N,) which of A entries stands for each of the boxes (N, 4)."""
     overlap, _ = aligned_iou(boxes, given[:, None])
-    inside = ((centres >= given[:, None, :2]) & (centres <= given[:, None, 2:])).all(dim=-1)
-    return (overlap + inside).argmax(dim=1)
+    most = overlap.max(dim=1)
+    apart = (centres - (given[:, None, :2] + given[:, None, 2:]) / 2).square().sum(dim=-1)
+    return torch.where(most.values > 0, most.indices, apart.argmin(dim=1))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 def expected_distances(logits: Tensor) -> Tensor:
     """(...) float32, the means, 0 .. R, of distributions with logits (..., R + 1)."""
     bins = torch.arange(logits.shape[-1], device=logits.device, dtype=torch.float32)
-    return logits.float().softmax(dim=-1) @ bins
+    return (logits.float().softmax(dim=-1) * bins).sum(dim=-1)  # autocast would make a matrix product inexact
 
 
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:

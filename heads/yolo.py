@@ -146,14 +146,15 @@ class YOLO(Head, Explainable):
         }
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
-        """Detections of each image on the features' device; see `Detections`."""
+        """Detections of each image on the features' device, none of a cell in its padding; see `Detections`."""
         points, logits, distributions = self(features, images.padded)
+        scores = torch.where(points.inside(images.valid)[..., None], logits.sigmoid(), -1.0)
 
         def boxes_at(index: Tensor) -> Tensor:
             image = torch.arange(len(index), device=index.device)[:, None]
             return boxes_around(points.chosen(index), expected_distances(distributions[image, index]))
 
-        return select_detections(logits.sigmoid(), points.counts, boxes_at, images, self.selection)
+        return select_detections(scores, points.counts, boxes_at, images, self.selection)
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]

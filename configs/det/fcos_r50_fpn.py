@@ -3,9 +3,8 @@
     python tools/train.py configs/det/fcos_r50_fpn.py                      # COCO under data/coco, else a sample
     python tools/train.py configs/det/fcos_r50_fpn.py --data.root my_data  # your own COCO json or VOC folder
 
-Reference results on COCO val2017, as their authors publish them: torchvision 39.2 box AP (26 epochs, centre sampling
-and generalised IoU as here), the paper 38.6 with these (arXiv:2006.09214, 1x). Not yet run by us at full length. As in
-the paper, 16 images and a rate of 0.01.
+Reference result on COCO val2017, as its authors publish it: torchvision 39.2 box AP (26 epochs). Not yet run by us at
+full length. As in the paper, 16 images and a rate of 0.01; gradients are clipped, for rare large ones.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@
 
 Reference results on COCO val2017, as their authors publish them: torchvision 36.4 (26 epochs), MMDetection 36.5,
 Detectron2 37.4 box AP (both 1x, P6 from C5). Not yet run by us at full length. As in the paper, 16 images and a rate
-of 0.01; gradients are clipped, as its first steps are steep.
+of 0.01; gradients are clipped, for rare large ones.
 """
 
 from pathlib import Path
