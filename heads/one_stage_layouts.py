@@ -16,6 +16,7 @@ from backbones.weights_file import WeightsFile
 from heads.model_layouts import ModelParts, some
 
 PREFIX = TORCHVISION_DETECTOR.prefixes[0]
+CLASSES = "cls_logits"
 # Of background, which has a row of logits in torchvision's and is never looked at in training: it never scores.
 BACKGROUND_BIAS = -20.0
 
@@ -28,13 +29,13 @@ class OneStageLayout:
         model: names it in messages.
         names: patterns of our names of the head's tensors, and what torchvision calls those.
         older: patterns of names of older versions, and the current ones.
-        classes: our layer of logits.
+        options: of our head, those under which it computes what torchvision's does.
     """
 
     model: str
     names: Mapping[str, str]
     older: Mapping[str, str]
-    classes: str = "cls_logits"
+    options: Mapping[str, bool]
 
     def theirs(self, ours: Collection[str]) -> dict[str, str]:
         """torchvision's name of each of our tensors of the head, and ours."""
@@ -90,9 +91,13 @@ TORCHVISION_RETINANET = OneStageLayout(
             for number in range(4)
         },
     },
+    {"exact_anchors": False},
 )
 TORCHVISION_FCOS = OneStageLayout(
-    "torchvision's FCOS with FPN", {**_PYRAMID, **_towers("{1}", "{1}"), **_LAYERS}, _OLDER_PYRAMID
+    "torchvision's FCOS with FPN",
+    {**_PYRAMID, **_towers("{1}", "{1}"), **_LAYERS},
+    _OLDER_PYRAMID,
+    {"exact_points": False},
 )
 
 
@@ -130,7 +135,7 @@ def split_one_stage(
         raise UserError(f"{source}: expected the whole state dict of {layout.model}, of this head's options; {wrong}")
     found = {ours: named[key] for key, ours in theirs.items()}
     _select_classes(found, class_ids, layout, source)
-    return ModelParts(body, found, backbone.origin, {"exact_anchors": False})
+    return ModelParts(body, found, backbone.origin, layout.options)
 
 
 def join_one_stage(
@@ -141,7 +146,7 @@ def join_one_stage(
     joined = {PREFIX + names[ours]: tensor for ours, tensor in backbone.items()}
     joined |= {theirs: head[ours] for theirs, ours in layout.theirs(head).items()}
     for kind, fill in (("weight", 0.0), ("bias", BACKGROUND_BIAS)):
-        (key,) = layout.theirs([f"{layout.classes}.{kind}"])
+        (key,) = layout.theirs([f"{CLASSES}.{kind}"])
         rows = _by_anchor(joined[key], head)
         joined[key] = torch.cat((torch.full_like(rows[:, :1], fill), rows), dim=1).flatten(0, 1)
     return joined
@@ -153,7 +158,7 @@ def _by_anchor(rows: Tensor, head: Mapping[str, Tensor]) -> Tensor:
 
 
 def _select_classes(head: dict[str, Tensor], class_ids: Sequence[int], layout: OneStageLayout, source: str) -> None:
-    layer = layout.classes
+    layer = CLASSES
     count = _by_anchor(head[f"{layer}.bias"], head).shape[1]
     if count == len(class_ids):
         return

@@ -1,28 +1,27 @@
 """What other libraries' networks the parts of ours are, and how those are built there."""
 
-import importlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbones.errors import UserError
 from heads.detector_layouts import DETECTRON2_DETECTOR, MMDETECTION, TORCHVISION, join_detector
 from heads.smp_layout import join_smp_model
 from tasks.config import (
     ClassificationConfig,
-    Experiment,
     FasterRCNNConfig,
+    FCOSConfig,
     MaskRCNNConfig,
     PSPNetConfig,
+    RetinaNetConfig,
     SegmentationConfig,
     SegmentationFPNConfig,
     UNetConfig,
     UNetPlusPlusConfig,
 )
+from tasks.export_one_stage import torchvision_one_stage
+from tasks.foreign_network import Recipe, Source, Target, backbone_with_counters
 from tasks.image_spec import ImageSpec
 
 _TORCHVISION = re.compile(
@@ -32,72 +31,8 @@ _SMP = re.compile(r"resnet(18|34|50|101|152)|resnext(50_32x4d|101_32x8d)")  # it
 _OTHERS = re.compile(r"resnet(18|34|50|101|152)|resnet(50|101|152)_v1|resnext101_(32x8d|64x4d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A call that builds a network.
-
-    Attributes:
-        function: "timm.create_model".
-        options: keywords of it.
-    """
-
-    function: str
-    options: dict[str, Any]
-
-    def build(self) -> nn.Module:
-        """The network, with random weights."""
-        module, _, name = self.function.rpartition(".")
-        return cast(nn.Module, getattr(importlib.import_module(module), name)(**self.options))
-
-    def __str__(self) -> str:
-        return f"{self.function}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A network of another library's that a run's weights fit.
-
-    Attributes:
-        tensors: the weights by its names.
-        recipe: how it is built, where that library can be asked; else None.
-        notes: what must be set there, for people.
-    """
-
-    tensors: dict[str, Tensor]
-    recipe: Recipe | None
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is to be exported.
-
-    Attributes:
-        config: of the run.
-        section: of the head.
-        backbone: weights of the backbone, by our names.
-        head: weights of the head.
-        where: names the run in messages.
-    """
-
-    config: Experiment
-    section: object
-    backbone: Mapping[str, Tensor]
-    head: Mapping[str, Tensor]
-    where: str
-
-    @property
-    def network(self) -> str:
-        """Name of the backbone."""
-        return self.config.backbone.name
-
-    def refuse(self, library: str, why: str) -> NoReturn:
-        """Raise `UserError`."""
-        raise UserError(f"{self.where}: {library} has no such network: {why}")
-
-
 def torchvision_target(source: Source) -> Target:
-    """A classifier, or a Faster or Mask R-CNN on a ResNet."""
+    """A classifier, or a detector on a ResNet."""
     if not _TORCHVISION.fullmatch(source.network):
         other = "; --layout timm may have it" if isinstance(source.section, ClassificationConfig) else ""
         source.refuse("torchvision", f"none is called {source.network}{other}")
@@ -105,6 +40,8 @@ def torchvision_target(source: Source) -> Target:
         source.refuse("torchvision", f"its networks take 3 channels, this one {source.config.image.channels}")
     if isinstance(source.section, FasterRCNNConfig | MaskRCNNConfig):
         return _torchvision_detector(source)
+    if isinstance(source.section, RetinaNetConfig | FCOSConfig):
+        return torchvision_one_stage(source, source.section)
     tensors, classes = _classifier(source, "torchvision")
     return Target(tensors, Recipe(f"torchvision.models.{source.network}", {"num_classes": classes}))
 
@@ -141,20 +78,9 @@ def _classifier(source: Source, library: str) -> tuple[dict[str, Tensor], int]:
         )
     dense = source.network.startswith("densenet")
     prefix, layer = ("features.", "classifier") if dense else ("", "fc")
-    tensors = {prefix + name: tensor for name, tensor in _with_counters(source, library).items()}
+    tensors = {prefix + name: tensor for name, tensor in backbone_with_counters(source, library).items()}
     tensors |= {f"{layer}.{kind}": source.head[f"linear.{kind}"] for kind in ("weight", "bias")}
     return tensors, len(source.head["linear.bias"])
-
-
-def _with_counters(source: Source, library: str) -> dict[str, Tensor]:
-    """The backbone's weights, and the counters of batches that frozen norms do without."""
-    if source.config.backbone.norm == "gn":
-        source.refuse(library, "its norms are batch norms, those of this network are of groups (--backbone.norm gn)")
-    tensors = dict(source.backbone)
-    for name in source.backbone:
-        if name.endswith("running_var"):
-            tensors.setdefault(name.replace("running_var", "num_batches_tracked"), torch.tensor(0))
-    return tensors
 
 
 def smp_target(source: Source) -> Target:
@@ -178,7 +104,7 @@ def smp_target(source: Source) -> Target:
         "classes": len(kept["segmentation_head.0.bias"]),
     }
     name, more = _smp_decoder(head)
-    backbone = _with_counters(source, "segmentation-models-pytorch")
+    backbone = backbone_with_counters(source, "segmentation-models-pytorch")
     notes = ["the auxiliary head is left out"] if len(kept) < len(source.head) else []
     if head.target == "multiclass" and head.background:
         notes.append("channel 0 is background")
@@ -238,7 +164,7 @@ def _torchvision_detector(source: Source) -> Target:
         told = ", ".join(f"{option} {value}" for option, value in other.items())
         kind = "Mask" if isinstance(head, MaskRCNNConfig) else "Faster"
         source.refuse("torchvision", f"its {kind} R-CNN differs from this one in {told}")
-    tensors = join_detector(_with_counters(source, "torchvision"), source.head, TORCHVISION)
+    tensors = join_detector(backbone_with_counters(source, "torchvision"), source.head, TORCHVISION)
     classes = len(source.head["roi_head.cls_score.bias"])
     options = {"weights": None, "weights_backbone": None, "num_classes": classes}
     note = [
@@ -259,7 +185,7 @@ def detectron2_target(source: Source) -> Target:
     head = _detector(source, "Detectron2")
     if not _OTHERS.fullmatch(source.network):
         source.refuse("Detectron2", f"its ResNets are 18 to 152 and ResNeXts, not {source.network}")
-    tensors = join_detector(_with_counters(source, "Detectron2"), source.head, DETECTRON2_DETECTOR)
+    tensors = join_detector(backbone_with_counters(source, "Detectron2"), source.head, DETECTRON2_DETECTOR)
     mean, std = _pixels(source, "Detectron2")
     in_1x1 = source.network.endswith("_v1")
     notes = [
@@ -283,7 +209,7 @@ def mmdetection_target(source: Source) -> Target:
     head = _detector(source, "MMDetection")
     if not _OTHERS.fullmatch(source.network):
         source.refuse("MMDetection", f"its ResNets are 18 to 152 and ResNeXts, not {source.network}")
-    tensors = join_detector(_with_counters(source, "MMDetection"), source.head, MMDETECTION)
+    tensors = join_detector(backbone_with_counters(source, "MMDetection"), source.head, MMDETECTION)
     mean, std = _pixels(source, "MMDetection")
     style = "caffe" if source.network.endswith("_v1") else "pytorch"
     notes = [

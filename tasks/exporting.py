@@ -13,15 +13,13 @@ from backbones.errors import UserError
 from heads import Classification, ImageSizes, SegmentationHead
 from tasks.checkpoint import load_checkpoint
 from tasks.export_targets import (
-    Recipe,
-    Source,
-    Target,
     detectron2_target,
     mmdetection_target,
     smp_target,
     timm_target,
     torchvision_target,
 )
+from tasks.foreign_network import Recipe, Source, Target
 from tasks.model import Model, build_model
 from tasks.output import write_whole
 from tasks.progress import Reporter

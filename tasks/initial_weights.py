@@ -9,9 +9,11 @@ from backbones import UserError, load_weights
 from backbones.layouts import Origin
 from backbones.weights import fit, stride_warnings
 from backbones.weights_file import read_weights
+from heads import FCOS, YOLO, RetinaNet
 from heads.classifier_layouts import split_classifier
 from heads.detector_layouts import split_detector
 from heads.model_layouts import ModelParts
+from heads.one_stage_layouts import TORCHVISION_FCOS, TORCHVISION_RETINANET, split_one_stage
 from heads.smp_layout import split_smp_model
 from tasks.checkpoint import load_checkpoint, require_same_image
 from tasks.config import Experiment, HeadConfig, SegmentationConfig
@@ -126,6 +128,15 @@ def _split(model: Model, name: str, file: Path, classes: LabelMap) -> tuple[Mode
     """A file as the parts of `model`, and what it was expected to hold."""
     given, head = read_weights(file), model.heads[name]
     own = model.backbone.state_dict().keys()
+    if isinstance(head, RetinaNet | FCOS):
+        layout = TORCHVISION_FCOS if isinstance(head, FCOS) else TORCHVISION_RETINANET
+        names = head.state_dict().keys()
+        return split_one_stage(given, own, names, classes.ids, layout, str(file)), layout.model
+    if isinstance(head, YOLO):
+        raise UserError(
+            f"model.weights {file}: a head 'yolo' fits no model of another library; use --backbone.weights for its "
+            "backbone, or --init with a run of ours"
+        )
     match head.reads:
         case "boxes":
             agnostic = len(head.state_dict().get("roi_head.bbox_pred.bias", ())) == 4

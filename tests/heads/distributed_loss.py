@@ -1,4 +1,4 @@
-"""One process of several that share a batch; prints the loss and gradient that all of them together arrive at.
+"""One process of several that share a batch; prints the losses and gradients that all of them together arrive at.
 
     python distributed_loss.py RANK WORLD_SIZE RENDEZVOUS_FILE
 
@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from backbones.contract import FeatureSpec
-from heads import BoxTargets, FasterRCNN, ImageSizes, Targets
+from heads import FCOS, YOLO, BoxTargets, FasterRCNN, ImageSizes, RetinaNet, Targets
 
 IMAGES = 4
 
@@ -20,7 +20,13 @@ IMAGES = 4
 def main(rank: int, world: int, rendezvous: str) -> None:
     torch.manual_seed(0)
     features = {f"c{level}": FeatureSpec(4, 1 << level) for level in range(2, 6)}
-    head = FasterRCNN(features, 2, fpn_channels=8, box_head_channels=16, anchor_sizes=(8, 16, 32, 64, 128))
+    anchors = (8, 16, 32, 64, 128)
+    heads = {
+        "faster_rcnn": FasterRCNN(features, 2, fpn_channels=8, box_head_channels=16, anchor_sizes=anchors),
+        "retinanet": RetinaNet(features, 2, fpn_channels=8, tower_depth=1, anchor_sizes=anchors),
+        "fcos": FCOS(features, 2, fpn_channels=8, tower_depth=1, scale_limits=(16, 32, 64, 128)),
+        "yolo": YOLO(features, 2, fpn_channels=8, tower_depth=1),
+    }
     maps = {name: torch.randn(IMAGES, 4, 64 // spec.stride, 64 // spec.stride) for name, spec in features.items()}
     corner = torch.rand(IMAGES, 3, 2) * 40
     labels = torch.tensor([[0, 1, 1], [1, -1, -1], [-1, -1, -1], [0, 0, -1]])
@@ -38,15 +44,17 @@ def main(rank: int, world: int, rendezvous: str) -> None:
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     part = BoxTargets(targets.boxes[mine], targets.labels[mine], targets.crowd[mine], targets.annotated[mine])
-    losses = head.loss(
-        {name: level[mine] for name, level in maps.items()},
-        ImageSizes((64, 64), size, size),
-        Targets(seeds[mine], part),
-    )
-    sum(losses.values()).backward()
-    # As DistributedDataParallel does: gradients, and here losses for comparison, are averaged over processes.
-    found = {name: loss.detach() for name, loss in losses.items()}
-    found |= {name: weight.grad for name, weight in head.named_parameters()}
+    found: dict[str, torch.Tensor] = {}
+    for name, head in heads.items():
+        losses = head.loss(
+            {level: features[mine] for level, features in maps.items()},
+            ImageSizes((64, 64), size, size),
+            Targets(seeds[mine], part),
+        )
+        sum(losses.values()).backward()
+        # As DistributedDataParallel does: gradients, and here losses for comparison, are averaged over processes.
+        found |= {f"{name}/{loss}": value.detach() for loss, value in losses.items()}
+        found |= {f"{name}/{weight}": value.grad for weight, value in head.named_parameters()}
     if world > 1:
         for value in found.values():
             distributed.all_reduce(value)

@@ -28,6 +28,28 @@ def test_equal_torchvision(padded: tuple[int, int], sizes: tuple[int, ...]) -> N
     assert len(anchors.elements.unique()) == len(expected)
 
 
+def test_several_sizes_a_level_equal_torchvision() -> None:
+    """As RetinaNet has them: ratio after ratio, in each of them size after size."""
+    sizes = [(size, size * 5 // 4, size * 8 // 5) for size in (32, 64, 128)]
+    grids = [(16, 28), (8, 14), (4, 7)]
+    reference = Reference(tuple(sizes), (RATIOS,) * 3)
+    images = ImageList(torch.zeros(1, 3, 128, 224), [(128, 224)])
+    (expected,) = reference(images, [torch.zeros(1, 1, *grid) for grid in grids])
+    generator = AnchorGenerator(sizes, RATIOS)
+    anchors = generator((128, 224), grids)
+    assert generator.per_cell == anchors.per_cell == 9
+    assert torch.equal(anchors.boxes, expected)
+    assert len(anchors.elements.unique()) == len(expected)
+    places = anchors.places(torch.arange(len(expected))[None])
+    assert places.level[0].bincount().tolist() == list(anchors.counts)
+
+
+def test_with_an_offset_they_lie_in_the_middle_of_their_cells() -> None:
+    anchors = AnchorGenerator((8, 16), (1.0,), (8, 16), offset=0.5)((32, 48), [(4, 6), (2, 3)])
+    assert anchors.boxes[0].tolist() == [0, 0, 8, 8]
+    assert anchors.boxes[-1].tolist() == [32, 16, 48, 32]
+
+
 def test_with_strides_nothing_is_rounded() -> None:
     """As Detectron2 and MMDetection define anchors; 800 / 32 is odd, and yet the coarsest level keeps its 64 pixels."""
     sizes, strides = (32, 64, 128, 256, 512), (4, 8, 16, 32, 64)

@@ -53,6 +53,40 @@ def test_equals_torchvision(extra: str, strides: list[int], size: tuple[int, int
         torch.testing.assert_close(ours[name], expected)
 
 
+@pytest.mark.parametrize("extra", ["c5", "p5"])
+@pytest.mark.parametrize("strides", [[4, 8, 16, 32], [4, 8, 8, 8]])
+def test_levels_of_one_stage_detectors_equal_torchvision(extra: str, strides: list[int]) -> None:
+    torch.manual_seed(0)
+    channels = [3, 5, 7, 9]
+    features = specs(channels, strides)
+    fpn = FPN(features, 6, extra, LEVELS[1:], extra_levels=2)
+    top = LastLevelP6P7(9 if extra == "c5" else 6, 6)
+    reference = FeaturePyramidNetwork(channels[1:], 6, top)
+    for number, level in enumerate("345"):
+        reference.inner_blocks[number][0].load_state_dict(fpn.lateral[f"c{level}"].state_dict())
+        reference.layer_blocks[number][0].load_state_dict(fpn.output[f"p{level}"].state_dict())
+    top.p6.load_state_dict(fpn.extra.state_dict())
+    top.p7.load_state_dict(fpn.further["p7"].state_dict())
+    maps = random_maps(features, 100, 140)
+    ours = fpn(maps)
+    theirs = list(reference(OrderedDict((level, maps[level]) for level in LEVELS[1:])).values())
+    assert list(ours) == list(fpn.features) == ["p3", "p4", "p5", "p6", "p7"]
+    assert [spec.stride for spec in fpn.features.values()] == [*strides[1:], 2 * strides[-1], 4 * strides[-1]]
+    for found, expected in zip(ours.values(), theirs, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_numbers_of_coarser_levels() -> None:
+    features = specs([3, 5, 7, 9], [4, 8, 16, 32])
+    plain = FPN(features, 6, "p5", LEVELS[1:], extra_levels=0)
+    assert list(plain.features) == ["p3", "p4", "p5"]
+    assert not [name for name in plain.state_dict() if "extra" in name or "further" in name]
+    pooled = FPN(features, 6, "pool", extra_levels=2)
+    maps = pooled(random_maps(features, 64, 96))
+    assert list(maps) == ["p2", "p3", "p4", "p5", "p6", "p7"]
+    torch.testing.assert_close(maps["p7"], maps["p5"][..., ::4, ::4])
+
+
 def test_missing_level_is_named() -> None:
     features = {"c2": FeatureSpec(8, 4), "c3": FeatureSpec(8, 8)}
     with pytest.raises(UserError, match="c4, c5 is missing"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from backbones.weights_file import WeightsFile
 from heads import ImageSizes
@@ -29,12 +32,15 @@ from tasks.config import (
     DeepLabV3PlusConfig,
     Experiment,
     FasterRCNNConfig,
+    FCOSConfig,
     HeadConfig,
     MaskRCNNConfig,
     PSPNetConfig,
+    RetinaNetConfig,
     SegmentationFPNConfig,
     UNetConfig,
     UNetPlusPlusConfig,
+    YOLOConfig,
 )
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
@@ -59,6 +65,9 @@ def saved(tmp_path: Path) -> Run:
             if hasattr(module, "running_var") and module.running_var is not None:
                 nn.init.uniform_(module.running_mean, -0.1, 0.1)
                 nn.init.uniform_(module.running_var, 0.8, 1.2)
+        if isinstance(head, RetinaNetConfig | FCOSConfig):  # else all scores are nearly the same, and boxes empty
+            nn.init.normal_(model.heads["out"].cls_logits.weight, std=0.02 if head.tower_norm == "gn" else 0.5)
+            nn.init.constant_(model.heads["out"].bbox_pred.bias, 0.5)
         if isinstance(head, ClassificationConfig):  # else probabilities are 0 or 1
             with torch.no_grad():
                 level = list(model.backbone(images(model)).values())[-1]
@@ -191,12 +200,54 @@ def test_torchvision_detector(command, saved: Run, kind: str) -> None:
             assert 0.1 < pasted.float().mean() < 0.9
 
 
-@pytest.mark.parametrize("head", [FasterRCNNConfig(), MaskRCNNConfig()], ids=["faster", "mask"])
+@pytest.mark.parametrize(
+    ("head", "network"),
+    [
+        (RetinaNetConfig(score_threshold=0.001), RetinaNet),
+        (RetinaNetConfig(score_threshold=0.001, extra_level="c5", tower_norm="gn"), RetinaNet),
+        (FCOSConfig(score_threshold=0.001), FCOS),
+    ],
+    ids=["retinanet", "retinanet_v2", "fcos"],
+)
+@torch.no_grad()
+def test_torchvision_one_stage_detectors(command, saved: Run, head: HeadConfig, network: type[nn.Module]) -> None:
+    model, run = saved("resnet18", head, norm="frozen_bn")
+    tensors, said = exported(command, run, "torchvision", ".pth")
+    (call,) = re.findall(r"built by torchvision\.models\.detection\.(.*)", said)
+    assert "class 0 is background, which never scores; score_thresh=0.001, nms_thresh=0." in said
+    names = {"RetinaNet": RetinaNet, "FCOS": FCOS, "RetinaNetHead": RetinaNetHead, "partial": partial}
+    names |= {"resnet_fpn_backbone": resnet_fpn_backbone, "LastLevelP6P7": LastLevelP6P7, "GroupNorm": nn.GroupNorm}
+    more = f", score_thresh=0.001, nms_thresh={head.nms_iou}, detections_per_img=100, min_size=64, max_size=96)"
+    reference = eval(call.removesuffix(")") + more, names).eval()  # as a person would type it
+    assert type(reference) is network
+    reference.load_state_dict(tensors, strict=True)
+    batch, _ = reference.transform(list(images(model)))
+    found = model.heads["out"].predict(model.backbone(batch.tensors), SIZES)
+    for ours, theirs in zip(found, reference(list(images(model))), strict=True):
+        assert len(ours.boxes) > 5
+        kept = torch.where((theirs["boxes"][:, 2:] - theirs["boxes"][:, :2]).amin(dim=1) > 1e-2)[0][:5]
+        torch.testing.assert_close(ours.boxes[:5], theirs["boxes"][kept], rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores[:5], theirs["scores"][kept], rtol=0, atol=1e-5)
+        assert torch.equal(ours.labels[:5], theirs["labels"][kept] - 1)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        FasterRCNNConfig(),
+        MaskRCNNConfig(),
+        RetinaNetConfig(),
+        RetinaNetConfig(extra_level="c5", tower_norm="gn"),
+        FCOSConfig(),
+    ],
+    ids=["faster", "mask", "retinanet", "retinanet_v2", "fcos"],
+)
 def test_torchvisions_resnet50_detector_loads_strictly(head: HeadConfig) -> None:
     with torch.device("meta"):
         config = Experiment(backbone=BackboneConfig(name="resnet50"), heads={"out": head})
         names = build_model(config, {"out": CLASSES}).state_dict()
-    from tasks.export_targets import Source, torchvision_target
+    from tasks.export_targets import torchvision_target
+    from tasks.foreign_network import Source
 
     parts = (
         {key.removeprefix(prefix): tensor for key, tensor in names.items() if key.startswith(prefix)}
@@ -264,6 +315,17 @@ def test_what_other_detectors_get_is_read_back(command, saved: Run, layout: str,
         ("resnet18", CascadeRCNNConfig(), {}, "detectron2", "a head 'cascade_rcnn' is no Faster R-CNN or Mask R-CNN"),
         ("resnet18", CascadeRCNNConfig(), {}, "torchvision", "a head 'cascade_rcnn' is no classifier"),
         ("densenet121", FasterRCNNConfig(), {}, "detectron2", "not densenet121"),
+        ("densenet121", RetinaNetConfig(), {}, "torchvision", "with FPN take ResNets, not densenet121"),
+        ("resnet18", RetinaNetConfig(), {}, "mmdetection", "a head 'retinanet' is no Faster R-CNN"),
+        ("resnet18", RetinaNetConfig(exact_anchors=True), {}, "torchvision", "this one in fpn_channels 8, exact_anch"),
+        (
+            "resnet18",
+            FCOSConfig(tower_norm="none"),
+            {},
+            "torchvision",
+            "its FCOS differs from this one in fpn",
+        ),
+        ("resnet18", YOLOConfig(), {}, "torchvision", "a head 'yolo' is no classifier"),
         ("densenet121", FasterRCNNConfig(), {}, "torchvision", "takes ResNets, not densenet121"),
     ],
 )

@@ -8,15 +8,19 @@ from torch import Tensor
 
 from backbones import UserError
 from heads.detector_layouts import DETECTRON2_DETECTOR, MMDETECTION, TORCHVISION, DetectorLayout, join_detector
+from heads.one_stage_layouts import TORCHVISION_FCOS, TORCHVISION_RETINANET, OneStageLayout, join_one_stage
 from tasks.config import (
     BackboneConfig,
     ClassificationConfig,
     DeepLabV3Config,
     Experiment,
     FasterRCNNConfig,
+    FCOSConfig,
     HeadConfig,
     MaskRCNNConfig,
     ModelConfig,
+    RetinaNetConfig,
+    YOLOConfig,
 )
 from tasks.image_spec import ImageSpec
 from tasks.initial_weights import load_initial_weights
@@ -81,6 +85,39 @@ def test_mask_rcnns_of_three_libraries(tmp_path: Path, layout: DetectorLayout) -
     detector(layout, tmp_path / "y.pth")
     with pytest.raises(UserError, match=r"12 missing .*mask_head.*expected the Faster or Mask R-CNN"):
         started(experiment(section, tmp_path / "y.pth", image))
+
+
+@pytest.mark.parametrize(
+    ("head", "layout"),
+    [
+        (RetinaNetConfig(fpn_channels=8), TORCHVISION_RETINANET),
+        (RetinaNetConfig(fpn_channels=8, tower_norm="gn", extra_level="c5"), TORCHVISION_RETINANET),
+        (FCOSConfig(fpn_channels=8), TORCHVISION_FCOS),
+    ],
+    ids=["retinanet", "retinanet_v2", "fcos"],
+)
+def test_one_stage_detectors_of_torchvision(tmp_path: Path, head: HeadConfig, layout: OneStageLayout) -> None:
+    state = build_model(experiment(head, None), {"out": CLASSES})
+    file = tmp_path / "x.pth"
+    torch.save(join_one_stage(state.backbone.state_dict(), state.heads["out"].state_dict(), layout), file)
+    model, told = started(experiment(head, file))
+    assert len(told) == 1
+    count = sum(not name.endswith("num_batches_tracked") for name in model.state_dict())
+    assert told[0].startswith(f"weights: the whole model from {file}: loaded {count} of {count} entries")
+    for name, tensor in state.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(model.state_dict()[name], tensor), name
+    other = head.model_copy(update={"exact_points" if isinstance(head, FCOSConfig) else "exact_anchors": True})
+    _, told = started(experiment(other, file))
+    assert "the weights expect --heads.out.exact_" in told[1]
+
+
+def test_a_yolo_takes_no_model_of_others(tmp_path: Path) -> None:
+    detector(TORCHVISION, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth: a head 'yolo' fits no model of another library; use --backbone"):
+        started(experiment(YOLOConfig(fpn_channels=8), tmp_path / "x.pth"))
+    with pytest.raises(UserError, match=r"x\.pth: expected the whole state dict of torchvision's FCOS") as error:
+        started(experiment(FCOSConfig(fpn_channels=8), tmp_path / "x.pth"))
+    assert "\n" not in str(error.value)
 
 
 def test_what_detectron2_expects_is_told(tmp_path: Path) -> None:
