@@ -17,12 +17,15 @@ from tasks.config import (
     DataConfig,
     Experiment,
     FasterRCNNConfig,
+    FCOSConfig,
     HeadConfig,
     MaskRCNNConfig,
     OptimizerConfig,
+    RetinaNetConfig,
     RunnerConfig,
     ScheduleConfig,
     UNetConfig,
+    YOLOConfig,
 )
 
 SMALL_DETECTOR = {
@@ -71,6 +74,17 @@ def tiny_instances(tiny_data: Path) -> Experiment:
     """As `tiny`, for boxes with masks."""
     head = MaskRCNNConfig.model_validate({**SMALL_DETECTOR, "mask_channels": 16})
     return _experiment("instances", head, tiny_data)
+
+
+@pytest.fixture
+def tiny_one_stage(tiny_data: Path) -> Experiment:
+    """As `tiny`, under all heads of one stage at once."""
+    small = {"fpn_channels": 16, "tower_depth": 1, "score_threshold": 0.001}
+    config = _experiment("retinanet", RetinaNetConfig(**small, anchor_sizes=(8, 16, 32, 48, 64)), tiny_data)
+    config.heads["fcos"] = FCOSConfig(**small, scale_limits=(16, 32, 48, 64))
+    config.heads["yolo"] = YOLOConfig(**small)
+    config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
+    return config
 
 
 @pytest.fixture

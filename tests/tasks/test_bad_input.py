@@ -88,6 +88,14 @@ CONFIGS: dict[str, tuple[str, list[str]]] = {
         CONFIG + "def config():\n    return Experiment(heads={'boxes': FasterRCNNConfig(roi_sample=3)})\n",
         ["bad.py", "roi_sample", "did you mean roi_samples?"],
     ),
+    "unknown keyword of a one-stage head": (
+        CONFIG + "def config():\n    return Experiment(heads={'boxes': RetinaNetConfig(anchor_size=(32,))})\n",
+        ["bad.py", "anchor_size", "did you mean anchor_sizes?"],
+    ),
+    "option of a one-stage head": (
+        CONFIG + "def config():\n    return Experiment(heads={'boxes': FCOSConfig(scale_limits=(64, 32))})\n",
+        ["fcos", "scale_limits", "(64", "4 rising numbers, one for each of p3, p4, p5, p6"],
+    ),
     "wrong type": (
         CONFIG + "def config():\n    return Experiment(data=DataConfig(batch_size='many'))\n",
         ["bad.py", "batch_size", "'many'", "integer"],

@@ -265,14 +265,20 @@ def to_instances(config: Experiment) -> None:
     config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["labels", "masks", "instances"])
+def to_one_stage(config: Experiment) -> None:
+    """Three heads that assign boxes to cells, one of them by what the network says."""
+    config.data.augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5)
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "instances", "one_stage"])
 def test_other_heads_killed(
     kind: str, request: pytest.FixtureRequest, trainer: Trainer, written: Callable[[Experiment], Path], tmp_path: Path
 ) -> None:
     """Left alone with no loader process, and killed six times with two."""
     config: Experiment = request.getfixturevalue(f"tiny_{kind}")
     config.backbone.name, config.backbone.norm = "small_net", None
-    {"labels": to_labels, "masks": to_masks, "instances": to_instances}[kind](config)
+    change = {"labels": to_labels, "masks": to_masks, "instances": to_instances, "one_stage": to_one_stage}
+    change[kind](config)
     config.schedule.epochs, config.schedule.policy = 6, "cosine"
     config.runner.ema_decay, config.runner.save_every_steps, config.runner.log_every = 0.9, 2, 3
     file, run, draw = written(config), tmp_path / "killed", random.Random(kind)
