@@ -147,7 +147,8 @@ class FCOS(Head, Explainable):
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """Detections of each image on the features' device; see `Detections`.
 
-        A score is the geometric mean of the probability of the class and of the centrality of the cell.
+        A score is the geometric mean of the probability of the class and of the centrality of the cell. As in
+        torchvision, cells in an image's padding are asked too; their boxes are cut to the image.
         """
         points, logits, distances, centerness = self(features, images.padded)
         scores = (logits.sigmoid() * centerness.sigmoid()[..., None]).sqrt()

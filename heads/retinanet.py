@@ -143,7 +143,10 @@ class RetinaNet(Head, Explainable):
         }
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
-        """Detections of each image on the features' device; see `Detections`."""
+        """Detections of each image on the features' device; see `Detections`.
+
+        As in torchvision, anchors centred in an image's padding are asked too; their boxes are cut to the image.
+        """
         anchors, logits, deltas = self(features, images.padded)
 
         def boxes_at(index: Tensor) -> Tensor:

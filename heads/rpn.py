@@ -11,7 +11,9 @@ from torchvision.ops import batched_nms
 from heads.anchors import AnchorGenerator, AnchorPlaces, Anchors
 from heads.box_coder import BoxCoder
 from heads.box_loss import BoxLoss, box_loss_sum
+from heads.box_targets import chosen_boxes
 from heads.contract import BoxTargets, ImageSizes
+from heads.dense_outputs import per_cell
 from heads.matcher import match
 from heads.sampled_convolution import convolve_cells, linear_at_cells
 from heads.sampling import priorities, subsample
@@ -98,14 +100,11 @@ class RPN(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], padded: tuple[int, int]) -> RPNOutput:
         """L maps (B, C, H, W) of a batch of `padded` height and width, finest first."""
-        logits, deltas = [], []
-        for level in levels:
-            hidden = F.relu(self.conv(level))
-            # (B, ratios * n, H, W) -> (B, H * W * ratios, n): the order of the anchors.
-            logits.append(self.cls_logits(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.bbox_pred(hidden).permute(0, 2, 3, 1).reshape(len(level), -1, 4).float())
+        hidden = [F.relu(self.conv(level)) for level in levels]
+        logits = per_cell([self.cls_logits(level) for level in hidden], 1)[..., 0]
+        deltas = per_cell([self.bbox_pred(level) for level in hidden], 4)
         anchors = self.anchors(padded, [(level.shape[-2], level.shape[-1]) for level in levels])
-        return RPNOutput(anchors, torch.cat(logits, dim=1), torch.cat(deltas, dim=1))
+        return RPNOutput(anchors, logits, deltas)
 
     @torch.no_grad()
     def propose(self, output: RPNOutput, images: ImageSizes, pre_nms: int, post_nms: int) -> Proposals:
@@ -118,7 +117,7 @@ class RPN(nn.Module):
             start += logits.shape[1]
         chosen, levels = torch.cat(index, dim=1), torch.cat(level_of)
         scores = output.logits.gather(1, chosen)
-        deltas = output.deltas.gather(1, chosen[..., None].expand(-1, -1, 4))
+        deltas = chosen_boxes(output.deltas, chosen)
         boxes = clip(self.coder.decode(deltas, output.anchors.boxes[chosen]), images.valid)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
 
@@ -150,7 +149,7 @@ class RPN(nn.Module):
         logits, deltas = self._at(levels, anchors.places(index))
         objectness = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
         target = matches.index.gather(1, index)
-        boxes = targets.boxes.gather(1, target[..., None].expand(-1, -1, 4))
+        boxes = chosen_boxes(targets.boxes, target)
         box = box_loss_sum(s.box_loss, self.coder, deltas, anchors.boxes[index], boxes, positive)
         return torch.where(sampled, objectness, 0.0).sum(), box, sampled.sum().float()
 

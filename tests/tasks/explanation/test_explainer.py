@@ -8,7 +8,19 @@ from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
 from backbones import Backbone, FeatureSpec, UserError, build_backbone
-from heads import Classification, Detections, FasterRCNN, Head, ImageLabels, ImageSizes, Prediction, SemanticMasks
+from heads import (
+    FCOS,
+    YOLO,
+    Classification,
+    Detections,
+    FasterRCNN,
+    Head,
+    ImageLabels,
+    ImageSizes,
+    Prediction,
+    RetinaNet,
+    SemanticMasks,
+)
 from heads.segmentation import Decoder, SegmentationHead
 from tasks.data.sample import Batch
 from tasks.detection.task import DetectionTask
@@ -209,6 +221,33 @@ def test_a_box_lights_up_where_its_object_is_and_nowhere_else(detector: Model, m
     assert [one.title for one in subjects] == ["a 0.90", "c 0.80"]
     first, second = Explainer(detector, "boxes", method, ["c3"])(batch, BOXES, subjects)  # type: ignore[arg-type]
     # Bilinear enlargement spreads a cell over half a cell more.
+    assert share_inside(first, FIRST, margin=4) == pytest.approx(1)
+    assert share_inside(second, SECOND, margin=4) == pytest.approx(1)
+    assert first[FIRST].min() > 0
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "fcos", "yolo"])
+def test_so_does_a_box_of_one_stage(kind: str) -> None:
+    """Under heads to which only the first channel matters, and whose cells find boxes as large as these."""
+    torch.manual_seed(0)
+    backbone = Colours()
+    options = {"fpn_channels": 8, "tower_depth": 0}
+    head = {"retinanet": RetinaNet, "fcos": FCOS, "yolo": YOLO}[kind](backbone.features, 3, **options)
+    with torch.no_grad():
+        for name, weight in head.fpn.named_parameters():
+            weight.abs_()
+            if name.startswith("lateral") and name.endswith("weight"):
+                weight[:, 1:] = 0
+        head.cls_logits.weight.abs_()
+        head.bbox_pred.weight.zero_()
+        if kind == "fcos":
+            head.bbox_pred.bias.fill_(2.25)
+        elif kind == "yolo":
+            head.bbox_pred.bias.view(4, -1)[:, 2] = 20
+    batch = patches()
+    subjects = DetectionTask.subjects(BOXES, batch.sizes, CLASSES, ASKED)
+    model = Model(backbone, {"boxes": head}, PLAIN)
+    first, second = Explainer(model, "boxes", "layercam", ["c3"])(batch, BOXES, subjects)
     assert share_inside(first, FIRST, margin=4) == pytest.approx(1)
     assert share_inside(second, SECOND, margin=4) == pytest.approx(1)
     assert first[FIRST].min() > 0
