@@ -53,6 +53,7 @@ class FCOS(Head, Explainable):
     """
 
     reads = "boxes"
+    limits: Tensor
 
     def __init__(
         self,
@@ -88,7 +89,8 @@ class FCOS(Head, Explainable):
         expected = f"{len(levels) - 1} rising numbers, one for each of {', '.join(levels[:-1])}"
         require(name, "scale_limits", scale_limits, fits, expected)
         self.num_classes = num_classes
-        self.scale_limits, self.center_radius = (0.0, *scale_limits, float("inf")), center_radius
+        self.center_radius = center_radius
+        self.register_buffer("limits", torch.tensor((0.0, *scale_limits, float("inf"))), persistent=False)
         self.focal = (focal_alpha, focal_gamma)
         self.box_loss, self.box_loss_weight = box_loss, box_loss_weight
         self.selection = Selection(score_threshold, pre_nms, nms_iou, detections_per_image)
@@ -122,7 +124,7 @@ class FCOS(Head, Explainable):
         """
         boxes = at_least_one_box(targets.boxes, len(images), images.valid.device)
         points, logits, distances, centerness = self(features, images.padded)
-        limits = torch.tensor(self.scale_limits, device=points.centres.device)
+        limits = self.limits.float()
         matches = assign_points(
             points.centres,
             self.center_radius * points.size,

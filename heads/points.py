@@ -32,9 +32,8 @@ class Points:
     def of(cls, cells: Anchors) -> Self:
         """Of squares as large as the cells, one a cell."""
         low, high = cells.boxes[:, :2], cells.boxes[:, 2:]
-        counts = torch.tensor(cells.counts, device=low.device)
-        level = torch.arange(len(counts), device=low.device).repeat_interleave(counts, output_size=len(low))
-        return cls((low + high) / 2, (high - low)[:, 0], level, cells.counts)
+        level = [torch.full((count,), number, device=low.device) for number, count in enumerate(cells.counts)]
+        return cls((low + high) / 2, (high - low)[:, 0], torch.cat(level), cells.counts)
 
     def chosen(self, index: Tensor) -> Self:
         """Those with these indices (B, M), as (B, M, ...)."""

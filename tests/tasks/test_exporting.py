@@ -203,7 +203,7 @@ def test_torchvision_detector(command, saved: Run, kind: str) -> None:
 @pytest.mark.parametrize(
     ("head", "network"),
     [
-        (RetinaNetConfig(score_threshold=0.001), RetinaNet),
+        pytest.param(RetinaNetConfig(score_threshold=0.001), RetinaNet, marks=pytest.mark.slow),
         (RetinaNetConfig(score_threshold=0.001, extra_level="c5", tower_norm="gn"), RetinaNet),
         (FCOSConfig(score_threshold=0.001), FCOS),
     ],
