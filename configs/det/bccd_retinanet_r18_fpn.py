@@ -3,7 +3,7 @@
     python tools/train.py configs/det/bccd_retinanet_r18_fpn.py --data.root BCCD --backbone.weights r18.safetensors
 
 BCCD is the folder with Annotations, ImageSets and JPEGImages of github.com/Shenggan/BCCD_Dataset; the weights are any
-ImageNet ResNet-18, such as `torchvision/resnet18`, which is downloaded.
+ImageNet ResNet-18, such as `torchvision/resnet18`, which is downloaded. Not yet run by us at full length.
 """
 
 from tasks.config import (
