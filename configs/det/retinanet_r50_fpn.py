@@ -32,5 +32,5 @@ def sample() -> Experiment:
     cfg.backbone = BackboneConfig(name="resnet50", norm="bn", zero_init_last=True)
     cfg.heads["boxes"] = RetinaNetConfig(anchor_sizes=(12, 24, 48, 96, 192), tower_depth=2, tower_norm="gn")
     cfg.data = DataConfig(format="cells", batch_size=8, short_side=(128,), long_side=128)
-    cfg.schedule = ScheduleConfig(epochs=4, policy="cosine", warmup_steps=20)
+    cfg.schedule = ScheduleConfig(epochs=8, policy="cosine", warmup_steps=20)
     return cfg
