@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from tasks.benchmark.accelerator import device
+
 
 @dataclass(frozen=True, slots=True)
 class Switches:
@@ -35,7 +37,7 @@ def training_step(
 
     def step() -> None:
         model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=switches.bf16):
+        with torch.autocast(device().type, torch.bfloat16, enabled=switches.bf16):
             value = loss(model)
         optimizer.zero_grad()
         torch.autograd.backward(value)
@@ -48,7 +50,7 @@ def training_step(
 def first_loss(model: nn.Module, loss: Callable[[nn.Module], Tensor], switches: Switches) -> float:
     """The loss of a step, without taking it."""
     model.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=switches.bf16):
+    with torch.autocast(device().type, torch.bfloat16, enabled=switches.bf16):
         return float(loss(model))
 
 
@@ -57,7 +59,7 @@ def prediction(model: nn.Module, images: object, switches: Switches) -> Callable
 
     def predict() -> object:
         model.eval()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=switches.bf16):
+        with torch.inference_mode(), torch.autocast(device().type, torch.bfloat16, enabled=switches.bf16):
             return model(images)
 
     return predict

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tasks.progress import Reporter
 
+DISTURBED = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -22,6 +24,11 @@ class Timing:
     def median(self) -> float:
         """The run in the middle."""
         return statistics.median(self.seconds)
+
+    @property
+    def least(self) -> float:
+        """The fastest run: what others on the machine slowed down least."""
+        return min(self.seconds)
 
     @property
     def spread(self) -> float:
@@ -51,3 +58,9 @@ def interleave(
         if timed:
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(each)) for name, each in seconds.items()}
+
+
+def disturbed(timings: Mapping[str, Timing]) -> list[str]:
+    """A line that names the contestants whose runs differ so much that their figures should not be quoted, if any."""
+    named = [f"{name} ({each.spread:.0%})" for name, each in timings.items() if each.spread > DISTURBED]
+    return [f"disturbed, spread above {DISTURBED:.0%}: {', '.join(named)}; measure again"] if named else []

@@ -1,41 +1,34 @@
 """What is timed: for each workload a batch, our run on it, and the other library's from the same weights."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heads import BoxTargets, ImageSizes, LabelTargets, MaskTargets, Targets
+from heads import Targets
+from tasks.benchmark.accelerator import device
 from tasks.benchmark.arguments import WorkloadName
+from tasks.benchmark.choice import OURS
+from tasks.benchmark.ours import LABELS, from_workload, make_batch
 from tasks.benchmark.peers import CifarResNet20, Switches, first_loss, prediction, training_step
 from tasks.config import (
     BackboneConfig,
     ClassificationConfig,
-    DataConfig,
     DeepLabV3PlusConfig,
-    Experiment,
     FasterRCNNConfig,
     HeadConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunnerConfig,
     UNetConfig,
 )
-from tasks.data.formats.cells import CLASSES, write_cells
+from tasks.data.formats.cells import CLASSES
 from tasks.data.sample import Batch
 from tasks.image_spec import ImageSpec
-from tasks.training import build_runner
 
-OURS = {"polyhead": "auto", "polyhead fp32": "fp32"}
-BOXES = 8  # an image
-LABELS = 10
+PRECISIONS = {OURS: "auto", f"{OURS} fp32": "fp32"}
 DEFAULT, CHANNELS_LAST, ALL = Switches(), Switches(channels_last=True), Switches(bf16=True, channels_last=True)
 PLAIN = {"default": DEFAULT, "channels-last": CHANNELS_LAST, "bf16 channels-last": ALL}
 
@@ -130,78 +123,37 @@ def contestants(name: WorkloadName, batch: int | None, side: int | None) -> dict
     data = make_batch(work.head[0], batch or work.batch, side or work.side)
     ours = {
         label: lambda folder, precision=precision: _ours(name, precision, data, folder)
-        for label, precision in OURS.items()
+        for label, precision in PRECISIONS.items()
     }
     theirs = {f"{work.library} {label}": lambda folder, label=label: _theirs(name, label, data) for label in work.peers}
     return {**ours, **theirs}
 
 
-def make_batch(kind: str, images: int, side: int) -> Batch:
-    """Random images with targets of one kind, the same ones each time: "boxes", "masks" or "labels"."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
-    size, annotated = torch.full((images, 2), side), torch.ones(images, dtype=torch.bool)
-    targets = Targets(torch.arange(images))
-    match kind:
-        case "boxes":
-            corner = torch.rand(images, BOXES, 2, generator=generator) * side * 0.6
-            extent = (0.1 + 0.3 * torch.rand(images, BOXES, 2, generator=generator)) * side
-            labels = torch.randint(0, len(CLASSES), (images, BOXES), generator=generator)
-            boxes = torch.cat((corner, corner + extent), dim=2)
-            crowd = torch.zeros(images, BOXES, dtype=torch.bool)
-            targets = replace(targets, boxes=BoxTargets(boxes, labels, crowd, annotated))
-        case "masks":
-            masks = torch.randint(0, len(CLASSES) + 1, (images, 1, side, side), dtype=torch.uint8, generator=generator)
-            targets = replace(targets, masks=MaskTargets(masks, annotated))
-        case _:
-            labels = torch.randint(0, LABELS, (images,), generator=generator)
-            targets = replace(targets, labels=LabelTargets(F.one_hot(labels, LABELS).float(), annotated))
-    return Batch(pixels, ImageSizes((side, side), size, size), targets, tuple(range(images)), ("random",) * images)
+def library(name: WorkloadName) -> str:
+    """Whose network a workload is compared with, as `--peer` has it."""
+    return WORKLOADS[name].library.split()[0]
 
 
 def _ours(name: WorkloadName, precision: str, batch: Batch, folder: Path) -> Contestant:
-    """Our runner, as tools/train.py puts it together, on a given batch and with the peer's initial weights."""
+    """Our runner on a given batch, with the peer's initial weights."""
     work = WORKLOADS[name]
-    kind, head = work.head
     first = next(iter(work.peers))
     weights = folder / "weights.safetensors"
     state = {key: tensor.contiguous().clone() for key, tensor in _network(name, _frozen(first)).state_dict().items()}
     save_file(state, weights)
-    if kind == "labels":
-        root = folder / "data.npz"
-        np.savez(root, images=np.zeros((4 * LABELS, 8, 8, 3), np.uint8), labels=np.arange(4 * LABELS) % LABELS)
-    else:
-        root = write_cells(folder, train=40, val=4, size=64)
-    config = Experiment(
-        name=name,
-        backbone=work.backbone,
-        heads={kind: head},
-        model=ModelConfig(weights=weights),
-        data=DataConfig(root=root, batch_size=1, workers=0),
-        optimizer=OptimizerConfig(lr=1e-4),
-        runner=RunnerConfig(precision=precision),  # type: ignore[arg-type]
-    )
-    AcceleratorState._reset_state()  # it holds the precision of the one before
-    runner = build_runner(config, out=folder / "run")
-
-    def infer() -> object:
-        with torch.inference_mode(), runner.accelerator.autocast():
-            return runner.predictor(batch)
-
-    @torch.no_grad()
-    def loss() -> float:
-        return float(torch.stack(list(runner.model.train()(batch).values())).sum())
-
-    return Contestant(lambda: runner.take_step([batch]), infer, loss)
+    ours = from_workload(work.head, work.backbone, batch, folder, precision=precision, weights=weights)
+    return Contestant(ours.train, ours.infer, ours.loss)
 
 
 def _theirs(name: WorkloadName, label: str, batch: Batch) -> Contestant:
     work = WORKLOADS[name]
     switches = work.peers[label]
-    model = _network(name, _frozen(label))
+    model, batch = _network(name, _frozen(label)).to(device()), batch.to(device())
     images = batch.images.float() / 255  # as a data loader of theirs gives them
     if work.head[0] != "boxes":
-        mean, std = (torch.tensor(values)[:, None, None] for values in (ImageSpec().mean, ImageSpec().std))
+        mean, std = (
+            torch.tensor(values, device=device())[:, None, None] for values in (ImageSpec().mean, ImageSpec().std)
+        )
         images = (images - mean) / std
     if switches.channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -86,6 +86,13 @@ class Batch:
         moved: Batch = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
         return moved
 
+    def take(self, index: Tensor) -> "Batch":
+        """A batch of some of the images, in the order of `index` (M,) int64, which may name one more than once."""
+        taken: Batch = _map_tensors(self, lambda tensor: tensor[index])
+        numbers = index.tolist()
+        ids, files = ([names[number] for number in numbers] for names in (self.image_ids, self.files))
+        return replace(taken, image_ids=tuple(ids), files=tuple(files))
+
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from which copies to CUDA do not block; the loader calls it."""
         pinned: Batch = _map_tensors(self, lambda tensor: tensor.pin_memory())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.benchmark.timing import Timing, interleave
+from tasks.benchmark.timing import Timing, disturbed, interleave
 from tasks.progress import Reporter
 
 
@@ -19,3 +19,12 @@ def test_one_slow_run_moves_neither_median_nor_spread_much() -> None:
     assert timing.median == 1.0
     assert timing.spread == pytest.approx(0.05)
     assert Timing((2.0,)).spread == 0.0
+    assert timing.least == 0.9
+
+
+def test_runs_that_differ_much_are_named() -> None:
+    timings = {"calm": Timing((1.0, 1.05, 0.95)), "shaken": Timing((1.0, 1.5, 1.0, 1.5))}
+    (line,) = disturbed(timings)
+    assert "shaken (20%)" in line
+    assert "calm" not in line
+    assert disturbed({"calm": timings["calm"]}) == []

@@ -275,3 +275,17 @@ def test_collate_without_any_box() -> None:
     targets = collate([sample(10, 10, 0)], 32).targets.boxes
     assert targets is not None
     assert targets.boxes.shape == (1, 0, 4)
+
+
+def test_some_images_of_a_batch() -> None:
+    batch = collate([sample(20, 30, boxes=2), sample(40, 10, boxes=0), sample(8, 8, boxes=1)], 32)
+    taken = batch.take(torch.tensor([2, 0, 2, 2]))
+    assert len(taken) == 4
+    assert taken.sizes.padded == batch.sizes.padded
+    assert taken.sizes.valid.tolist() == [[8, 8], [20, 30], [8, 8], [8, 8]]
+    assert taken.image_ids == tuple(batch.image_ids[number] for number in (2, 0, 2, 2))
+    assert torch.equal(taken.images[1], batch.images[0])
+    assert taken.targets.boxes is not None
+    assert batch.targets.boxes is not None
+    assert torch.equal(taken.targets.boxes.boxes[1], batch.targets.boxes.boxes[0])
+    assert torch.equal(taken.targets.seeds, batch.targets.seeds[[2, 0, 2, 2]])
