@@ -65,7 +65,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     Of boxes unless a test asks for another kind.
     """
     tiny: Experiment = request.getfixturevalue(getattr(request, "param", "tiny"))
-    tiny.optimizer.lr = 0.0005
+    tiny.optimizer.lr = 0.0001
     tiny.data.batch_size = 4
     tiny.schedule.epochs = 3
     tiny.runner.ema_decay = 0.9
