@@ -1,28 +1,25 @@
 """Images read and prepared for training: our loader beside what people would write otherwise."""
 
-import json
 import tempfile
 from pathlib import Path
-
-import cv2
 
 from backbones.errors import UserError
 from tasks.benchmark.arguments import BenchmarkArguments
 from tasks.benchmark.choice import choose
-from tasks.benchmark.data import loading_contestants
+from tasks.benchmark.data import SIDE, loading_contestants
+from tasks.benchmark.photographs import HEIGHT, WIDTH, write_photographs
 from tasks.benchmark.table import Table
 from tasks.benchmark.timing import disturbed, interleave
-from tasks.data.formats.cells import write_cells
 from tasks.progress import Reporter
 
 RUNS = 7
-IMAGES, SIDE = 96, 512
+IMAGES = 256
 
 
 def compare_loading(arguments: BenchmarkArguments, reporter: Reporter) -> list[Table]:
     """One table."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.root or write_photographs(Path(temporary))
+        folder = arguments.root or write_photographs(Path(temporary), IMAGES)
         if not folder.is_dir():
             raise UserError(f"--root is {folder}, which is no folder; expected one of images")
         found = loading_contestants(folder, arguments.workers)
@@ -52,25 +49,8 @@ def compare_loading(arguments: BenchmarkArguments, reporter: Reporter) -> list[T
                 "runs": timing.seconds,
             }
         )
-    given = str(arguments.root) if arguments.root else f"{IMAGES} generated JPEG files of {SIDE} x {SIDE}"
-    notes = [f"{given}; ratio: of the time an image takes, to {names[0]}", *disturbed(timings)]
+    given = str(arguments.root) if arguments.root else f"{IMAGES} generated JPEG files of {WIDTH} x {HEIGHT}"
+    notes = [f"{given}, to {SIDE} x {SIDE}; ratio: of the time an image takes, to {names[0]}", *disturbed(timings)]
     title = f"data, {arguments.workers} workers: all images once, medians of {runs} runs, in turn"
     columns = ("", "images", "images/s", "most images/s", "spread", "ratio")
     return [Table(title, columns, rows, figures, notes)]
-
-
-def write_photographs(under: Path, images: int = IMAGES, side: int = SIDE) -> Path:
-    """A COCO folder of JPEG files, as cameras and COCO have them: train/*.jpg and annotations/instances_train.json."""
-    folder = write_cells(under, train=images, val=4, size=side)
-    for split in ("train", "val"):
-        annotations = folder / "annotations" / f"instances_{split}.json"
-        content = json.loads(annotations.read_text(encoding="utf-8"))
-        for image in content["images"]:
-            before = folder / split / image["file_name"]
-            image["file_name"] = before.with_suffix(".jpg").name
-            picture = cv2.imread(str(before))
-            assert picture is not None
-            cv2.imwrite(str(before.with_suffix(".jpg")), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
-            before.unlink()
-        annotations.write_text(json.dumps(content), encoding="utf-8")
-    return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from backbones.errors import UserError
+from tasks.allocator import keep_freed_memory, return_freed_memory
 from tasks.benchmark.accelerator import device, finished, peak_memory
 from tasks.benchmark.arguments import BenchmarkArguments, WorkloadName
 from tasks.benchmark.choice import OURS, choose
@@ -51,7 +52,8 @@ def _compare(workload: WorkloadName, arguments: BenchmarkArguments, reporter: Re
             folder.mkdir()
             built = builders[name](folder)
             losses[name] = built.loss()
-            calls[name] = finished(built.train if arguments.what == "train" else built.infer)
+            run = finished(built.train if arguments.what == "train" else built.infer)
+            calls[name] = _with_its_allocator(run, name in PRECISIONS)
         timings = interleave(calls, runs, arguments.warmup, reporter)
         precisions = {name: _precision(name) for name in names}
         rates = {precision: convolution_rate(precision) for precision in set(precisions.values())}
@@ -88,8 +90,8 @@ def _compare(workload: WorkloadName, arguments: BenchmarkArguments, reporter: Re
     notes = [
         f"ratio: to {names[0]}; steps MiB: memory that steps add once all is built; floor: times what the "
         "multiply-adds take at the rate of a large convolution; loss: of the batch, before any step",
-        "all are timed in one process, whose allocator ours tells to keep freed memory (tasks/allocator.py): that "
-        "speeds up the others too; their memory is measured without",
+        "all are timed in one process; freed memory stays there in runs of ours (tasks/allocator.py) and goes back to "
+        "the system in those of the others, as in processes of their own",
         *disturbed(timings),
     ]
     work = WORKLOADS[workload]
@@ -98,6 +100,17 @@ def _compare(workload: WorkloadName, arguments: BenchmarkArguments, reporter: Re
     title = f"{arguments.what}, {workload}: {size}; medians of {runs} runs, in turn"
     columns = ("", "ms", "min ms", "spread", "ratio", "peak MiB", "steps MiB", "floor", "loss")
     return Table(title, columns, rows, figures, notes)
+
+
+def _with_its_allocator(run: Callable[[], object], ours: bool) -> Callable[[], object]:
+    """On a CPU our runner lets its process keep freed memory; the others' users have the system's default."""
+    choose_allocator = keep_freed_memory if ours and device().type == "cpu" else return_freed_memory
+
+    def call() -> object:
+        choose_allocator()
+        return run()
+
+    return call
 
 
 def _memory(workload: WorkloadName, name: str, arguments: BenchmarkArguments) -> tuple[int, int]:

@@ -155,7 +155,7 @@ class Augmentation:
             self._policy(item, np.random.default_rng([seed, 3]))
         if Appearance.wanted(config):
             if self._appearance is None:
-                self._appearance = Appearance(config, self._span, item.image.shape[2])
+                self._appearance = Appearance(config, self._span)
             item.image = self._appearance(item.image, appearance_seed)
         flip(item, bool(horizontal), bool(vertical))
         if config.quarter_turns:

@@ -18,7 +18,7 @@ UNIT = ndimage.gaussian_filter(np.random.default_rng(0).uniform(0, 1, (40, 50, 3
 def changed(fields: dict[str, Any], dtype: Any, span: Span, seed: int, channels: int = 3) -> npt.NDArray[np.float32]:
     image = span.from_unit(UNIT[:, :, :1].repeat(channels, 2), dtype)
     before = image.copy()
-    out = Appearance(AugmentConfig.model_validate(fields), span, channels)(image, seed)
+    out = Appearance(AugmentConfig.model_validate(fields), span)(image, seed)
     assert (out.shape, out.dtype) == (image.shape, image.dtype)
     np.testing.assert_array_equal(image, before)
     return span.to_unit(out)
