@@ -32,6 +32,11 @@ class ImageSizes:
     def __len__(self) -> int:
         return len(self.valid)
 
+    @property
+    def to_original(self) -> Tensor:
+        """(B, 4) float32 factors that turn boxes in pixels of the batch into boxes in pixels of the original images."""
+        return (self.original.float() / self.valid.float()).flip(1).repeat(1, 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Outlines:

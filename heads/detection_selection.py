@@ -58,7 +58,7 @@ def select_detections(
     chosen, flat = torch.cat(found, dim=1), torch.cat(index, dim=1)
     boxes, labels = clip(boxes_at(flat // classes), images.valid), flat % classes
     kept = (chosen > settings.score_threshold) & ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
-    rows = zip(boxes, chosen, labels, kept, to_original(images), strict=True)
+    rows = zip(boxes, chosen, labels, kept, images.to_original, strict=True)
     return [
         _suppress(own[valid], score[valid], label[valid], ratio, settings) for own, score, label, valid, ratio in rows
     ]
@@ -67,11 +67,6 @@ def select_detections(
 def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, ratio: Tensor, settings: Selection) -> Detections:
     best = batched_nms(boxes, scores, labels, settings.nms_iou)[: settings.detections_per_image]
     return Detections(boxes[best] * ratio, scores[best], labels[best])
-
-
-def to_original(images: ImageSizes) -> Tensor:
-    """(B, 4) factors that turn boxes in pixels of the batch into boxes in pixels of the original images."""
-    return (images.original.float() / images.valid.float()).flip(1).repeat(1, 2)
 
 
 def logits_of_boxes(
@@ -97,7 +92,7 @@ def logits_of_boxes(
         boxes = clip(boxes, images.valid)
         index = [
             _entries(one.boxes / ratio, own, centres)
-            for one, own, ratio in zip(found, boxes, to_original(images), strict=True)
+            for one, own, ratio in zip(found, boxes, images.to_original, strict=True)
         ]
     return [own[chosen] for own, chosen in zip(logits, index, strict=True)]
 

@@ -179,9 +179,8 @@ class RoIHead(nn.Module):
         """
         scores = scores[:, 1:]
         refined = refined.expand(*scores.shape, 4)
-        ratio = (images.original.float() / images.valid.float()).flip(1).repeat(1, 2)
         sizes = counts.tolist()
-        parts = zip(refined.split_with_sizes(sizes), scores.split_with_sizes(sizes), ratio, strict=True)
+        parts = zip(refined.split_with_sizes(sizes), scores.split_with_sizes(sizes), images.to_original, strict=True)
         return [self._best(*part) for part in parts]
 
     def _best(self, boxes: Tensor, scores: Tensor, ratio: Tensor) -> Detections:
@@ -206,7 +205,7 @@ def _samples(boxes: Tensor, positive: Tensor, matched: Tensor, valid: Tensor, ta
 
 def in_batch_pixels(found: Sequence[Detections], images: ImageSizes) -> tuple[Tensor, Tensor]:
     """All boxes (R, 4) in pixels of the padded batch, one image after another, and the image (R,) of each."""
-    ratios = (images.valid.float() / images.original.float()).flip(1).repeat(1, 2)
-    boxes = [one.boxes * ratio for one, ratio in zip(found, ratios, strict=True)]
-    counts = torch.tensor([len(own) for own in boxes], device=ratios.device)
-    return torch.cat(boxes), torch.arange(len(boxes), device=ratios.device).repeat_interleave(counts)
+    device = images.valid.device
+    boxes = [one.boxes / ratio for one, ratio in zip(found, images.to_original, strict=True)]
+    counts = torch.tensor([len(own) for own in boxes], device=device)
+    return torch.cat(boxes), torch.arange(len(boxes), device=device).repeat_interleave(counts)

@@ -12,6 +12,7 @@ from tasks.data.wanted import Wanted
 from tasks.detection.instance_task import InstanceTask
 from tasks.detection.task import DetectionTask
 from tasks.label_map import LabelMap
+from tasks.plugins import import_plugins
 from tasks.segmentation.task import SegmentationTask
 from tasks.task import Task
 
@@ -45,8 +46,10 @@ def wanted_targets(config: Experiment) -> Wanted:
     """The targets that the heads of an experiment need.
 
     Raises:
-        UserError: two heads would read the same annotations in different ways, or see `task_of`.
+        UserError: a plug-in cannot be imported, two heads would read the same annotations in different ways, or see
+            `task_of`.
     """
+    import_plugins(config.plugins)  # a head may be theirs
     wanted = Wanted(boxes=False)
     for name, head in config.heads.items():
         before, target = wanted, head.factory_options().get("target")

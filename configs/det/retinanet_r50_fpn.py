@@ -3,9 +3,9 @@
     python tools/train.py configs/det/retinanet_r50_fpn.py                      # COCO under data/coco, else a sample
     python tools/train.py configs/det/retinanet_r50_fpn.py --data.root my_data  # your own COCO json or VOC folder
 
-Reference results on COCO val2017, as their authors publish them: torchvision 36.4 (26 epochs), MMDetection 36.5,
-Detectron2 37.4 box AP (both 1x, P6 from C5). Not yet run by us at full length. As in the paper, 16 images and a rate
-of 0.01; gradients are clipped, for rare large ones.
+Reference results on COCO val2017, as their authors publish them: torchvision 36.4 (26 epochs), MMDetection 36.5 box AP
+(1x, P6 from C5). Not yet run by us at full length. As in the paper, 16 images and a rate of 0.01; gradients are
+clipped, for rare large ones.
 """
 
 from pathlib import Path
