@@ -15,6 +15,7 @@ from tasks.data.augmentation.geometry import (
     Annotated,
     boxes_of,
     crop,
+    flip,
     quarter_turn,
     random_rectangle,
     resize,
@@ -121,6 +122,23 @@ def test_quarter_turns_are_exact(times: int) -> None:
     assert item.outlines is not None
     np.testing.assert_array_equal(item.outlines[1], np.rot90(before.outlines[1], times))  # type: ignore[index]
     np.testing.assert_array_equal(item.boxes, boxes_of(item.outlines))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 5, 130])  # cv2 takes 128 at most
+def test_mirroring_and_antialiasing_of_any_channels(channels: int, dtype: type) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 20, channels)).astype(dtype)
+    for horizontal, vertical in ((True, False), (False, True), (True, True)):
+        item = Annotated(image.copy(), np.array([[1.0, 2.0, 5.0, 9.0]]), np.arange(1))
+        flip(item, horizontal, vertical)
+        expected = image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+        np.testing.assert_array_equal(item.image, expected)
+        assert item.image.dtype == dtype
+        left, top = (15.0 if horizontal else 1.0), (3.0 if vertical else 2.0)
+        assert item.boxes.tolist() == [[left, top, left + 4, top + 7]]
+    resized = resize_image(image, (8, 9), antialias=True)
+    each = [resize_image(image[:, :, [channel]].copy(), (8, 9), antialias=True) for channel in range(channels)]
+    np.testing.assert_array_equal(resized, np.concatenate(each, axis=2))
 
 
 def test_boxes_of_outlines() -> None:
