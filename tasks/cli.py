@@ -188,6 +188,7 @@ def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         command(argv)
+        _leave_processes()
     except UserError as error:
         # What a library says in between may have line breaks.
         print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
@@ -198,6 +199,15 @@ def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
         print(str(error) or "stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _leave_processes() -> None:
+    """Take leave of the other processes of a run, if there are any; else threads that talk to them would still be at
+    work when the interpreter goes down, which aborts it now and then.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def main() -> int:
