@@ -23,6 +23,8 @@ class TrainArguments:
     """A run or checkpoint whose weights to start from; layers that do not fit, such as other classes, start anew."""
     out: Path | None = None
     """Folder of the new run; by default runs/<name>."""
+    check: bool = False
+    """Look for mistakes first, as tools/check.py does, and do not begin if there is an error."""
     experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
 
 

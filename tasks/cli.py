@@ -17,13 +17,14 @@ from tasks.arguments import (
     TrainArguments,
 )
 from tasks.benchmark.arguments import BenchmarkArguments
+from tasks.checking.arguments import CheckArguments
 from tasks.command_line import early_options, given, parse, take_free_options
 from tasks.config import Experiment, ScheduleConfig
 from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, read_experiment
 from tasks.explanation.arguments import ExplainArguments
 
-A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments)
+A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments)
 
 
 def train(argv: Sequence[str]) -> None:
@@ -31,6 +32,10 @@ def train(argv: Sequence[str]) -> None:
     resume = early_options(argv, "--resume").get("--resume")
     resumed = ExperimentFile(Path(resume), _run_config(Path(resume))) if resume else None
     arguments = _choose(TrainArguments, argv, resumed)
+    if arguments.check:
+        from tasks.checking.checking import check_before_training
+
+        check_before_training(arguments.experiment)
     from tasks.training import train_experiment
 
     train_experiment(
@@ -40,6 +45,16 @@ def train(argv: Sequence[str]) -> None:
         resume=arguments.resume,
         source=arguments.config,
     )
+
+
+def check(argv: Sequence[str]) -> None:
+    """`tools/check.py`; its exit code is 1 where an error was found."""
+    arguments = _choose(CheckArguments, argv)
+    from tasks.checking.checking import check
+
+    outcome = check(arguments.experiment, only=arguments.only, seconds=arguments.seconds, json_file=arguments.json)
+    if outcome.count("error"):
+        raise SystemExit(1)
 
 
 def cross_validate(argv: Sequence[str]) -> None:
@@ -156,6 +171,7 @@ def benchmark(argv: Sequence[str]) -> None:
 
 TRAINING_TOOLS: dict[type, str] = {
     TrainArguments: "train",
+    CheckArguments: "check",
     CrossValidateArguments: "cross_validate",
     StudyDepthArguments: "study_depth",
 }
@@ -172,6 +188,7 @@ def export_weights(argv: Sequence[str]) -> None:
 COMMANDS = {
     "export_weights": export_weights,
     "plan": plan,
+    "check": check,
     "train": train,
     "cross_validate": cross_validate,
     "evaluate": evaluate,
@@ -193,7 +210,7 @@ def run(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
         # What a library says in between may have line breaks.
         print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
-    except SystemExit as error:  # --help
+    except SystemExit as error:  # --help, or what a check found
         return int(error.code or 0)
     except KeyboardInterrupt as error:
         print(str(error) or "stopped", file=sys.stderr)

@@ -1,0 +1,50 @@
+"""All checks, in the order in which they are made, and all kinds of findings."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+from tasks.checking import anchors, boxes, classes, leakage, network, opening, readability, values
+from tasks.checking.finding import Finding, Kind
+from tasks.checking.network import Network
+from tasks.checking.subject import Subject
+
+DATA: dict[str, Callable[[Subject], Iterator[Finding]]] = {
+    "images that can be read": readability.images,
+    "masks": readability.masks,
+    "orientation": readability.orientation,
+    "annotations that were read": boxes.reading,
+    "images on both sides": leakage.leaked,
+    "groups on both sides": leakage.groups,
+    "repeated images": leakage.repeated,
+    "balance of classes": classes.balance,
+    "background": classes.background,
+    "empty images": classes.emptiness,
+    "bit depth": values.depth,
+    "range of values": values.value_range,
+    "normalisation": values.normalisation,
+    "order of channels": values.channel_order,
+    "values of the splits": values.splits,
+    "resolution of boxes": boxes.resolution,
+    "repeated boxes": boxes.repeated,
+    "number of objects": boxes.many,
+    "crops": boxes.crops,
+}
+TRAINING: dict[str, Callable[[Network], Iterator[Finding]]] = {
+    "weights": network.weights,
+    "anchors": anchors.unmatched,
+}
+TITLES: dict[ModuleType, str] = {
+    opening: "Opening",
+    readability: "Files",
+    leakage: "Leakage",
+    classes: "Classes",
+    boxes: "Boxes",
+    values: "Values",
+    network: "Network",
+    anchors: "Anchors",
+}
+
+
+def kinds_of(module: ModuleType) -> list[Kind]:
+    """The kinds of findings of a file of checks."""
+    return [value for value in vars(module).values() if isinstance(value, Kind)]
