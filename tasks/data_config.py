@@ -75,6 +75,14 @@ class AugmentConfig(Section):
     """Paste a rectangle of another image in, labels by area drawn from Beta(x, x); 1.0 is usual. Labels only."""
     mix_probability: Share = 1.0
     """How many images are mixed, where `mixup` or `cutmix` is on; with both on, either in turn by chance."""
+    mosaic: Share = 0.0
+    """Probability of joining an image with three others around a random point. Boxes and masks only."""
+    mosaic_scale: Range = (0.5, 1.5)
+    """Range of a random factor on the size of each of the four."""
+    close_mosaic: Natural = 0
+    """Epochs at the end of training without mosaic."""
+    copy_paste: Share = 0.0
+    """Probability of pasting some of another image's objects upon an image, by their outlines. Boxes and masks only."""
 
 
 class ColumnsConfig(Section):

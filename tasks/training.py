@@ -10,7 +10,7 @@ from accelerate.utils.operations import broadcast_object_list
 from backbones import UserError
 from tasks.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, require_same_image, require_same_labels
 from tasks.config import Experiment
-from tasks.data.augmentation.augment import require_fitting
+from tasks.data.augmentation.combinations import require_fitting, require_outlines_to_paste
 from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
@@ -79,6 +79,7 @@ def build_runner(
     for message in messages:
         reporter.say(message)
     require_targets(config, train)
+    require_outlines_to_paste(config.data, train)
     labels = head_labels(config, train)
     fill_from_data(config, train)
 
@@ -104,6 +105,7 @@ def build_runner(
         world_size=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
         wanted=wanted,
+        schedule=config.schedule,
     )
     evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
     predictor = Predictor([model], config.inference)

@@ -1,4 +1,4 @@
-"""Annotated images as samples: read, resize, augment, mix."""
+"""Annotated images as samples: read, resize, augment, join with others."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,8 +7,7 @@ from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
 from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation
 from tasks.data.augmentation.geometry import Annotated, clip
-from tasks.data.augmentation.mixing import mix, mixes
-from tasks.data.balance import sampling_weights
+from tasks.data.combined import Combination, combines
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.semantic import semantic_masks
 from tasks.data.wanted import Wanted
@@ -28,6 +27,7 @@ class Dataset:
         seed: of all random changes.
         training: change images at random; otherwise they are only resized, to the last of the short sides.
         wanted: the targets that samples bring (the split must have been read with them).
+        mosaic_until: epochs, from the first, with mosaic; None: all.
     """
 
     def __init__(
@@ -39,14 +39,16 @@ class Dataset:
         seed: int = 0,
         training: bool,
         wanted: Wanted | None = None,
+        mosaic_until: int | None = None,
     ) -> None:
         self.annotations, self.config, self.spec = annotations, config, spec
         self.seed, self.training, self.wanted = seed, training, wanted or Wanted()
         self._augment = Augmentation(config, spec)
-        self._mixes = training and self.wanted.labels is not None and mixes(config.augment)
-        # Partners are drawn from all images as often as these are.
-        weights = sampling_weights(annotations, config.balance) if self._mixes else None
-        self._cumulated = None if weights is None else np.cumsum(weights)
+        # Objects are pasted by their outlines, whether or not these are targets too.
+        self._outlines = self.wanted.outlines or (training and config.augment.copy_paste > 0)
+        self._combine = None
+        if training and combines(config.augment):
+            self._combine = Combination(annotations, config, spec, self.wanted, self._read, mosaic_until)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -61,8 +63,10 @@ class Dataset:
         time = (key.epoch,) if not key.repeat else (key.epoch, "repeat", key.repeat)
         seed = derive_seed(self.seed, "sample", *time, self.annotations.image_id(key.index))
         sample = self._read(key.index, seed)
-        if self._mixes:
-            self._mix(sample)
+        if self._combine is not None:
+            self._combine(sample, key.epoch)
+        if not self.wanted.outlines:
+            sample.outlines = sample.outlined = None
         return sample
 
     def _read(self, index: int, seed: int) -> Sample:
@@ -70,7 +74,7 @@ class Dataset:
         image = annotations.image(index, self.spec, self.config.exif)
         size = (image.shape[0], image.shape[1])
         objects = annotations.objects(index)
-        outlines = annotations.masks(index, size) if wanted.outlines else None
+        outlines = annotations.masks(index, size) if self._outlines else None
         masks = semantic_masks(annotations, index, size, wanted.masks == "each") if wanted.masks else None
         item = Annotated(image, objects.boxes, np.arange(len(objects.boxes)), outlines, masks)
         clip(item)
@@ -91,23 +95,8 @@ class Dataset:
             outlines=item.outlines,
             image_labels=label_values(annotations, index) if wanted.labels else None,
             masks=item.masks,
-            outlined=annotations.outlined(index)[item.rows] if wanted.outlines else None,
+            outlined=annotations.outlined(index)[item.rows] if self._outlines else None,
         )
-
-    def _mix(self, sample: Sample) -> None:
-        """Mix with an image drawn from the whole split, so that neither the batch nor the process decides."""
-        random, config = np.random.default_rng(derive_seed(sample.seed, "mix")), self.config.augment
-        mixed, at = random.random() < config.mix_probability, random.random()
-        if not mixed or sample.image_labels is None or not len(sample.image_labels):
-            return
-        index = int(at * len(self))
-        if self._cumulated is not None:
-            index = min(int(np.searchsorted(self._cumulated, at * self._cumulated[-1], side="right")), len(self) - 1)
-        other = self._read(index, derive_seed(sample.seed, "partner"))
-        if other.image_labels is None or not len(other.image_labels):
-            return
-        sample.image, share = mix(sample.image, other.image, config, random)
-        sample.image_labels = np.float32(share) * sample.image_labels + np.float32(1 - share) * other.image_labels
 
 
 def label_values(annotations: Annotations, index: int) -> Floats:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from backbones.errors import UserError
-from tasks.config import DataConfig
+from tasks.config import DataConfig, ScheduleConfig
 from tasks.data.annotations import Annotations
 from tasks.data.balance import sampling_weights
 from tasks.data.batches import BatchPlan, collate
@@ -36,9 +36,11 @@ class TrainingLoader:
         pin_memory: copy batches to page-locked memory, for CUDA.
         start_method: how loader processes start, "fork" or "spawn"; None is the platform's way.
         wanted: the targets that samples bring.
+        schedule: of the run, whose last epochs may be without mosaic.
 
     Raises:
-        UserError: the batch size cannot be divided among processes and passes, or there is nothing to balance by.
+        UserError: the batch size cannot be divided among processes and passes, there is nothing to balance by, or no
+            epoch with mosaic.
     """
 
     def __init__(
@@ -55,8 +57,8 @@ class TrainingLoader:
         pin_memory: bool = False,
         start_method: str | None = None,
         wanted: Wanted | None = None,
+        schedule: ScheduleConfig | None = None,
     ) -> None:
-        dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted)
         plan = BatchPlan(
             annotations.sizes.numpy(),
             config.batch_size,
@@ -69,6 +71,8 @@ class TrainingLoader:
         )
         self.passes = passes
         self.steps_per_epoch = len(plan)
+        until = None if schedule is None else _mosaic_until(config.augment.close_mosaic, schedule, len(plan))
+        dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted, mosaic_until=until)
         self._parts = _Parts(plan, rank)
         self._loader = _data_loader(dataset, self._parts, divisor, config.workers, pin_memory, start_method)
 
@@ -163,6 +167,19 @@ def _data_loader(
         multiprocessing_context=start_method if workers else None,
         persistent_workers=workers > 0,
     )
+
+
+def _mosaic_until(close: int, schedule: ScheduleConfig, steps_per_epoch: int) -> int | None:
+    """Epochs with mosaic; None: all of them."""
+    if not close:
+        return None
+    epochs = schedule.epochs if schedule.steps is None else -(-schedule.steps // max(steps_per_epoch, 1))
+    if close >= epochs:
+        raise UserError(
+            f"data.augment.close_mosaic is {close}, but training takes {epochs} epochs; expected fewer, so that some "
+            "have mosaic, or data.augment.mosaic 0"
+        )
+    return epochs - close
 
 
 def _unwrap(loader: "DataLoader[Batch | UserError]") -> Iterator[Batch]:

@@ -68,10 +68,10 @@ def open_splits(config: DataConfig, seed: int, wanted: Wanted | None = None) -> 
     messages = []
     given = config.folds is None and train_name is not None and val_name is not None
     if given:
-        train, val = (_read(reader, str(name), wanted) for name in (train_name, val_name))
+        train, val = (_read(reader, str(name), config, wanted) for name in (train_name, val_name))
         reports = [train.report, val.report]
     else:
-        whole = _read(reader, str(train_name or val_name), wanted)
+        whole = _read(reader, str(train_name or val_name), config, wanted)
         reports = [whole.report]
         if config.folds is not None:
             train, val = _hold_out_fold(whole, config, seed)
@@ -104,7 +104,7 @@ def open_folds(config: DataConfig, wanted: Wanted | None = None) -> Annotations:
     wanted = wanted or Wanted()
     reader = _open_reader(config, wanted)
     train_name, val_name = choose_splits(reader.splits(), config.train, config.val)
-    return _read(reader, str(train_name or val_name), wanted)
+    return _read(reader, str(train_name or val_name), config, wanted)
 
 
 def make_split(
@@ -143,8 +143,9 @@ def _grouping(whole: Annotations, config: DataConfig) -> str:
     return f", grouped by {config.group_by}" if config.group_by else ""
 
 
-def _read(reader: Reader, split: str, wanted: Wanted) -> Annotations:
-    return reader.read(split, masks=wanted.outlines or wanted.masks is not None)
+def _read(reader: Reader, split: str, config: DataConfig, wanted: Wanted) -> Annotations:
+    outlines = wanted.outlines or wanted.masks is not None or config.augment.copy_paste > 0
+    return reader.read(split, masks=outlines)
 
 
 def _require_usable(reader: Reader, train: Annotations, val: Annotations, wanted: Wanted) -> None:

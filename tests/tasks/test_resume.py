@@ -259,15 +259,17 @@ def to_masks(config: Experiment) -> None:
 
 
 def to_instances(config: Experiment) -> None:
-    """Objects cut, turned and lost with their outlines, and samples drawn in three stages."""
+    """Objects cut, turned, pasted and lost with their outlines, and samples drawn in three stages."""
     config.heads["boxes"] = CascadeRCNNConfig.model_validate(SMALL_DETECTOR)
-    config.data.augment = AugmentConfig(crop=(48, 48), scale_jitter=(0.8, 1.3), rotate=30, vertical_flip=0.5)
+    config.data.augment = AugmentConfig(
+        crop=(48, 48), scale_jitter=(0.8, 1.3), rotate=30, vertical_flip=0.5, copy_paste=0.5, mosaic=0.4,
+    )  # fmt: skip
     config.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
 
 
 def to_one_stage(config: Experiment) -> None:
-    """Three heads that assign boxes to cells, one of them by what the network says."""
-    config.data.augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5)
+    """Three heads that assign boxes to cells, one by what the network says; the last epochs are without mosaic."""
+    config.data.augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, mosaic=0.5, close_mosaic=3)
 
 
 @pytest.mark.parametrize("kind", ["labels", "masks", "instances", "one_stage"])

@@ -24,7 +24,6 @@ from tasks.data.augmentation.geometry import (
 )
 from tasks.data.augmentation.operations import Span
 from tasks.data.augmentation.policy import RandomPolicy
-from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
 
 
@@ -45,43 +44,6 @@ def evaluated_part(size: tuple[int, int], config: DataConfig) -> tuple[tuple[int
     height, width = (min(pair) for pair in zip(resized, config.center_crop or resized, strict=True))
     # Rounded as in torchvision.
     return resized, (round((resized[0] - height) / 2), round((resized[1] - width) / 2), height, width)
-
-
-def require_fitting(config: DataConfig, wanted: Wanted) -> None:
-    """Raise `UserError` when changes of images do not go with one another or with the targets that are wanted."""
-    augment = config.augment
-    elsewhere = [name for name, on in (("boxes", wanted.boxes or wanted.outlines), ("masks", wanted.masks)) if on]
-    if config.center_crop is not None and elsewhere:
-        raise UserError(
-            f"data.center_crop is {config.center_crop}, but a head predicts {elsewhere[0]}, which are evaluated on the "
-            "whole image; expected None: use data.size, or data.augment.crop for training"
-        )
-    if config.size and config.center_crop and any(np.greater(config.center_crop, config.size)):
-        raise UserError(f"data.center_crop is {config.center_crop}; expected at most data.size, {config.size}")
-    for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
-        if alpha and (elsewhere or wanted.labels is None):
-            raise UserError(
-                f"data.augment.{name} is {alpha:g}, but a head learns from {' and '.join(elsewhere) or 'no labels'}; "
-                "expected 0: only labels of whole images can be mixed"
-            )
-    if augment.cutmix and wanted.labels == "regression":
-        raise UserError(
-            f"data.augment.cutmix is {augment.cutmix:g}, but labels are numbers of a regression, which a pasted part "
-            "does not change by its area; expected 0: use data.augment.mixup"
-        )
-    if augment.random_resized_crop:
-        _resized_crop_size(config)
-        for name, other in (("crop", augment.crop), ("scale_jitter", augment.scale_jitter)):
-            if other is not None:
-                raise UserError(
-                    f"data.augment.{name} is {other} and data.augment.random_resized_crop is "
-                    f"{augment.random_resized_crop}; expected one of them: set the other to None"
-                )
-    if augment.crop_padding and augment.crop is None:
-        raise UserError(
-            f"data.augment.crop_padding is {augment.crop_padding}, but data.augment.crop is None; expected a crop that "
-            "reaches over the edges: set it too"
-        )
 
 
 def uses_antialias(config: DataConfig) -> bool:
@@ -140,7 +102,7 @@ class Augmentation:
         frame, size = (0, 0, *item.size), self.data.size or resized_size(item.size, short, self.data.long_side)
         size = (max(round(size[0] * jitter), 1), max(round(size[1] * jitter), 1))
         if config.random_resized_crop:
-            size = _resized_crop_size(self.data)
+            size = resized_crop_size(self.data)
             frame = random_rectangle(item.size, config.random_resized_crop, np.random.default_rng([seed, 1]))
         if config.rotate or config.shear or config.elastic:
             tilt = affine.shear(*(math.tan(math.radians(config.shear * tilt)) for tilt in (tilt_x, tilt_y)))
@@ -183,7 +145,8 @@ class Augmentation:
         return int(share * (room + 1)) - padding if room >= 0 else 0
 
 
-def _resized_crop_size(config: DataConfig) -> tuple[int, int]:
+def resized_crop_size(config: DataConfig) -> tuple[int, int]:
+    """(height, width) that random crops are resized to; `UserError` where the config does not say."""
     size = config.center_crop or config.size
     if size is None:
         raise UserError(

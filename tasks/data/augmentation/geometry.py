@@ -100,7 +100,8 @@ def resize_image(image: Pixels, size: tuple[int, int], antialias: bool) -> Pixel
     if not antialias or (size[0] >= image.shape[0] and size[1] >= image.shape[1]):
         return with_channels(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR))
     deep = image.dtype == np.uint16  # torch interpolates uint8 and float32
-    own = image.astype(np.float32) if deep else image if image.flags.writeable else image.copy()
+    usable = image.flags.writeable and min(image.strides) > 0  # torch takes neither constants nor mirrored views
+    own = image.astype(np.float32) if deep else image if usable else image.copy()
     planes = torch.from_numpy(own).permute(2, 0, 1)[None]
     resized = functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
     if image.shape[2] <= MOST_CHANNELS:

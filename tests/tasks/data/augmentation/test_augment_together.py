@@ -8,7 +8,9 @@ import numpy as np
 from heads.contract import IGNORED
 from tasks.config import AugmentConfig, DataConfig
 from tasks.data.augmentation.augment import Augmentation
+from tasks.data.augmentation.copy_paste import bring_to_size, choose_objects, copy_paste
 from tasks.data.augmentation.geometry import Annotated, boxes_of, clip
+from tasks.data.augmentation.mosaic import IMAGES, mosaic
 from tasks.image_spec import ImageSpec
 
 MOVES: list[dict[str, Any]] = [
@@ -110,3 +112,45 @@ def moves_only(item: Annotated, config: DataConfig, seed: int) -> bool | None:
     augment(Annotated(probe, np.zeros((0, 4)), np.arange(0)), seed)
     still = {"identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"}
     return True if set(drawn) <= still else None
+
+
+def test_200_random_images_that_are_joined_stay_together() -> None:
+    """Mosaic, copy-paste and both, of images that were moved before."""
+    random = np.random.default_rng(1)
+    fill = np.ones(3)
+    objects = wrong = edge = pasted = 0
+    for case in range(200):
+        parts = []
+        for number in range(IMAGES + 1):
+            item, config = blobs(random), moving(random)
+            config.augment.policy = "none"
+            assert item.masks is not None
+            item.masks[item.masks > 0] += np.uint8(4 * number)
+            item.rows = item.rows + 4 * number
+            Augmentation(config, ImageSpec(mean=(1 / 255,) * 3, std=(1.0,) * 3))(item, case)
+            clip(item)
+            parts.append(item)
+        *parts, upon = parts
+        item = mosaic(parts, (0.4, 1.6), fill, bool(case % 2), random) if case % 3 else parts[0]
+        clip(item)
+        if case % 4:
+            bring_to_size(upon, item.size, fill, random)
+            chosen = choose_objects(random.random(len(upon.rows)) < 0.8, random)
+            item, pasted = copy_paste(item, upon, chosen), pasted + len(chosen)
+            clip(item)
+        assert item.outlines is not None
+        assert item.masks is not None
+        assert item.outlines.shape == (len(item.rows), *item.size)
+        assert np.abs(boxes_of(item.outlines) - item.boxes).max(initial=0) <= 1
+        objects += len(item.rows)
+        mask = item.masks[:, :, 0]
+        for row, outline in zip(item.rows, item.outlines, strict=True):
+            np.testing.assert_array_equal((mask == row + 1)[mask != IGNORED], outline[mask != IGNORED] > 0)
+        inside = cv2.dilate((mask == IGNORED).astype(np.uint8), np.ones((5, 5)), borderValue=0) == 0
+        bright, drawn = item.image[:, :, 0] > 100, (mask > 0).astype(np.uint8)
+        wrong += int((bright != drawn)[inside].sum())
+        edge += int((cv2.dilate(drawn, np.ones((3, 3))) != drawn)[inside].sum())
+    assert objects > 1000
+    assert pasted > 200
+    # Resized twice, to the nearest pixel each time; see above.
+    assert wrong < 0.18 * edge

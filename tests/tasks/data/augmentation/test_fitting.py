@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from backbones.errors import UserError
 from tasks.config import AugmentConfig, DataConfig
-from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation, require_fitting
+from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation
+from tasks.data.augmentation.combinations import require_fitting
 from tasks.data.augmentation.geometry import Annotated
 from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
@@ -84,6 +85,9 @@ LABELS, MASKS = Wanted(boxes=False, labels="single"), Wanted(boxes=False, masks=
         ({"augment": {"random_resized_crop": (0.1, 1)}}, LABELS, r"set one of them"),
         ({"size": (9, 9), "augment": {"random_resized_crop": (0.1, 1), "crop": (9, 9)}}, LABELS, r"augment\.crop is"),
         ({"augment": {"crop_padding": 4}}, LABELS, r"data\.augment\.crop_padding is 4"),
+        ({"augment": {"mosaic": 1}}, LABELS, r"data\.augment\.mosaic is 1, but a head learns from labels of whole"),
+        ({"augment": {"copy_paste": 1}}, Wanted(labels="multi"), r"data\.augment\.copy_paste is 1, .* labels of whole"),
+        ({"augment": {"close_mosaic": 2}}, Wanted(), r"close_mosaic is 2, but data\.augment\.mosaic is 0"),
     ],
 )
 def test_what_does_not_go_together(fields: dict[str, Any], wanted: Wanted, message: str) -> None:
@@ -97,6 +101,8 @@ def test_what_goes_together() -> None:
     augment = AugmentConfig(mixup=0.2, cutmix=1.0, random_resized_crop=(0.08, 1.0))
     require_fitting(DataConfig(size=(256, 256), center_crop=(224, 224), augment=augment), LABELS)
     require_fitting(DataConfig(augment=AugmentConfig(mixup=0.2)), Wanted(boxes=False, labels="regression"))
+    joined = AugmentConfig(mosaic=1.0, close_mosaic=2, copy_paste=0.5)
+    require_fitting(DataConfig(augment=joined), Wanted(outlines=True, masks="one"))
 
 
 @pytest.mark.parametrize("name", ["scale_jitter", "gamma", "random_resized_crop"])
