@@ -10,7 +10,7 @@ from backbones.errors import UserError
 from tasks.checking.finding import Finding, Kind
 from tasks.checking.subject import Subject
 from tasks.config import Experiment
-from tasks.data.augmentation.augment import require_fitting
+from tasks.data.augmentation.combinations import require_fitting, require_outlines_to_paste
 from tasks.device import build_accelerator
 from tasks.initial_weights import load_initial_weights
 from tasks.model import Model, build_model
@@ -57,6 +57,7 @@ class Network:
         self.subject = subject
         self.config: Experiment = subject.config.model_copy(deep=True)
         require_fitting(self.config.data, subject.wanted)
+        require_outlines_to_paste(self.config.data, subject.train)
         fill_from_data(self.config, subject.train)
         self.accelerator: Accelerator = build_accelerator(self.config.runner)
         self.told: list[str] = []
