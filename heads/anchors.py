@@ -114,5 +114,5 @@ class AnchorGenerator(nn.Module):
             boxes.append((torch.stack((at_x, at_y, at_x, at_y), dim=-1) + base).reshape(-1, 4))
             kind = level * self.per_cell + ratio
             elements.append(((kind << 2 * PLACE_BITS) + (y << PLACE_BITS) + x).reshape(-1))
-        counts = tuple(len(level) for level in boxes)
+        counts = tuple(level.shape[0] for level in boxes)
         return Anchors(torch.cat(boxes), torch.cat(elements), counts, self.per_cell)

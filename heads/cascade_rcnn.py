@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from backbones.contract import FeatureSpec
-from heads.contract import BoxTargets, Detections, ImageSizes, register_head
+from heads.contract import BoxTargets, ImageSizes, register_head
 from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN
 from heads.mask_rcnn import MaskRCNN
 from heads.normaliser import LossSums
 from heads.option_checks import require
 from heads.roi_head import MIN_SIDE, RoIHead, RoISamples
-from heads.rpn import Proposals
 
 Weights = tuple[float, float, float, float]
 
@@ -104,15 +103,15 @@ class CascadeRCNN(FasterRCNN):
         return sums
 
     @torch.no_grad()
-    def _detect(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
-        boxes, image_index = proposals.flat()
+    def _second_stage(
+        self, levels: list[Tensor], boxes: Tensor, image_index: Tensor, images: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
         scores = []
         for stage in self.stages:
-            logits, deltas = stage(levels, boxes, image_index)
-            scores.append(logits.softmax(dim=-1))
-            boxes = stage.refine(boxes, deltas, images.valid[image_index])[:, 0]
-        mean = torch.stack(scores).mean(dim=0)
-        return self.roi_head.choose(boxes[:, None], mean, proposals.valid.sum(dim=1), images)
+            refined, own = stage.detect(levels, boxes, image_index, images)
+            scores.append(own)
+            boxes = refined[:, 0]
+        return boxes[:, None], torch.stack(scores).mean(dim=0)
 
     def _logits(self, levels: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """The mean of all stages', of the boxes as they are."""

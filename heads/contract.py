@@ -146,6 +146,23 @@ class Detections:
         return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], masks, self.image_size)
 
 
+@dataclass(frozen=True, slots=True)
+class PaddedDetections:
+    """Boxes found in the images of a batch, best first, padded to the same number D in each.
+
+    Attributes:
+        boxes: (B, D, 4) float32, x1 y1 x2 y2 in pixels of the padded batch; zeros where padded.
+        scores: (B, D) float32, 0 .. 1; 0 where padded.
+        labels: (B, D) int64, 0 .. K-1; 0 where padded.
+        masks: (B, D, M, M) float32 as in `Detections`, of any content where padded; None from heads without.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
 LabelKind = Literal["single", "multi", "ordinal", "regression"]
 
 
@@ -224,6 +241,14 @@ class ScoringHead(Head):
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         return self.decide(self.scores(features, images), images)
+
+
+class PaddedDetector(ABC):
+    """What a head that finds boxes adds so that it can be exported: a graph whose shapes do not depend on findings."""
+
+    @abstractmethod
+    def predict_padded(self, features: dict[str, Tensor], images: ImageSizes) -> PaddedDetections:
+        """The detections of `predict`; `images.padded` may be symbolic, and `images.original` is not read."""
 
 
 class Explainable(ABC):

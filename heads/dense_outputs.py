@@ -59,4 +59,4 @@ def small_weights(layer: nn.Module, prior: float | None = None) -> nn.Conv2d:
 
 def per_cell(maps: Sequence[Tensor], values: int) -> Tensor:
     """L maps (B, n * V, H, W), finest first, as (B, A, V) float32: the order of anchors, n at each cell."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, values).float() for level in maps], dim=1)
+    return torch.cat([level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, values).float() for level in maps], dim=1)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from heads.box_overlap import aligned_iou
-from heads.contract import Detections, ImageSizes, Prediction
+from heads.contract import Detections, ImageSizes, PaddedDetections, Prediction
+from heads.padded_selection import at_most, best_survivors
 from heads.rpn import clip
 
 # Detections with a shorter side, in pixels, are dropped.
@@ -32,6 +33,23 @@ class Selection:
     detections_per_image: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The best entries of every level, M an image.
+
+    Attributes:
+        boxes: (B, M, 4) x1 y1 x2 y2 in pixels of the padded batch.
+        scores: (B, M).
+        labels: (B, M) int64.
+        kept: (B, M) bool, they score enough and have an area.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    kept: Tensor
+
+
 @torch.no_grad()
 def select_detections(
     scores: Tensor,
@@ -47,21 +65,48 @@ def select_detections(
         counts: entries a level; they sum to A.
         boxes_at: the boxes (B, M, 4), in pixels of the padded batch, of entries (B, M): only few are looked at.
         images: their sizes.
+        settings: how to choose.
     """
+    found = _candidates(scores, counts, boxes_at, images, settings)
+    rows = zip(found.boxes, found.scores, found.labels, found.kept, images.to_original, strict=True)
+    return [
+        _suppress(own[valid], score[valid], label[valid], ratio, settings) for own, score, label, valid, ratio in rows
+    ]
+
+
+@torch.no_grad()
+def select_padded(
+    scores: Tensor,
+    counts: Sequence[int],
+    boxes_at: Callable[[Tensor], Tensor],
+    images: ImageSizes,
+    settings: Selection,
+) -> PaddedDetections:
+    """The same detections, padded; arguments as in `select_detections`."""
+    found = _candidates(scores, counts, boxes_at, images, settings)
+    return best_survivors(
+        found.boxes, found.scores, found.labels, found.kept, settings.nms_iou, settings.detections_per_image
+    )
+
+
+def _candidates(
+    scores: Tensor,
+    counts: Sequence[int],
+    boxes_at: Callable[[Tensor], Tensor],
+    images: ImageSizes,
+    settings: Selection,
+) -> _Candidates:
     classes = scores.shape[2]
     found, index, start = [], [], 0
     for level in scores.split_with_sizes(list(counts), dim=1):
-        best = level.flatten(1).topk(min(settings.pre_nms, level.shape[1] * classes), dim=1)
+        best = level.flatten(1).topk(at_most(settings.pre_nms, level.shape[1] * classes), dim=1)
         found.append(best.values)
         index.append(best.indices + start * classes)
         start += level.shape[1]
     chosen, flat = torch.cat(found, dim=1), torch.cat(index, dim=1)
     boxes, labels = clip(boxes_at(flat // classes), images.valid), flat % classes
     kept = (chosen > settings.score_threshold) & ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
-    rows = zip(boxes, chosen, labels, kept, images.to_original, strict=True)
-    return [
-        _suppress(own[valid], score[valid], label[valid], ratio, settings) for own, score, label, valid, ratio in rows
-    ]
+    return _Candidates(boxes, chosen, labels, kept)
 
 
 def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, ratio: Tensor, settings: Selection) -> Detections:

@@ -10,7 +10,18 @@ from backbones.contract import FeatureSpec
 from heads.anchors import Anchors
 from heads.box_loss import BoxLoss
 from heads.box_targets import at_least_one_box
-from heads.contract import BoxTargets, Detections, Explainable, Head, ImageSizes, Prediction, Targets, register_head
+from heads.contract import (
+    BoxTargets,
+    Detections,
+    Explainable,
+    Head,
+    ImageSizes,
+    PaddedDetections,
+    PaddedDetector,
+    Prediction,
+    Targets,
+    register_head,
+)
 from heads.fpn import FPN, ExtraLevel
 from heads.normaliser import LossSums, mean_losses
 from heads.option_checks import require
@@ -23,10 +34,11 @@ POOLED_LEVELS = ("p2", "p3", "p4", "p5")
 
 
 @register_head("faster_rcnn")
-class FasterRCNN(Head, Explainable):
+class FasterRCNN(Head, Explainable, PaddedDetector):
     """Boxes of K classes, in two stages: proposals, then their classification and refinement.
 
-    Other heads of two stages extend it: they change `_second_stage_loss_sums` and `_detect`.
+    Other heads of two stages extend it: they change `_second_stage_loss_sums`, `_second_stage`,
+    and what they add to detections.
 
     Args:
         features: of the backbone; needs c2 to c5.
@@ -178,6 +190,13 @@ class FasterRCNN(Head, Explainable):
         _, proposals = self._propose(pyramid, images, self.test_counts)
         return self._detect(pooled_levels(pyramid), proposals, images)
 
+    def predict_padded(self, features: dict[str, Tensor], images: ImageSizes) -> PaddedDetections:
+        pyramid = self.fpn(features)
+        output = self.rpn(list(pyramid.values()), images.padded)
+        return self._detect_padded(
+            pooled_levels(pyramid), self.rpn.propose_padded(output, images, *self.test_counts), images
+        )
+
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
     ) -> list[Tensor]:
@@ -201,7 +220,19 @@ class FasterRCNN(Head, Explainable):
 
     def _detect(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
         """What follows the proposals in prediction."""
-        return self.roi_head.detect(levels, proposals, images)
+        refined, scores = self._second_stage(levels, *proposals.flat(), images)
+        return self.roi_head.choose(refined, scores, proposals.valid.sum(dim=1), images)
+
+    def _detect_padded(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> PaddedDetections:
+        """What follows the proposals in an exported graph."""
+        refined, scores = self._second_stage(levels, *proposals.all_of_them(), images)
+        return self.roi_head.choose_padded(refined, scores, proposals.valid)
+
+    def _second_stage(
+        self, levels: list[Tensor], boxes: Tensor, image_index: Tensor, images: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
+        """Proposals (R, 4) of images (R,) -> boxes (R, K or 1, 4) and scores (R, K + 1), background first."""
+        return self.roi_head.detect(levels, boxes, image_index, images)
 
     def _logits(self, levels: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """(R, K + 1) of boxes (R, 4) of images (R,), background first."""

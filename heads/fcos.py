@@ -1,6 +1,6 @@
 """FCOS on a feature pyramid (Tian et al., https://arxiv.org/abs/1904.01355 and https://arxiv.org/abs/2006.09214)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,18 @@ from heads.anchors import AnchorGenerator
 from heads.box_loss import overlap_loss_sum
 from heads.box_overlap import OverlapLoss
 from heads.box_targets import at_least_one_box, chosen_boxes
-from heads.contract import Explainable, Head, ImageSizes, Prediction, Targets, register_head
+from heads.contract import (
+    Explainable,
+    Head,
+    ImageSizes,
+    PaddedDetections,
+    PaddedDetector,
+    Prediction,
+    Targets,
+    register_head,
+)
 from heads.dense_outputs import PRIOR, Tower, TowerNorm, per_cell, small_weights
-from heads.detection_selection import Selection, logits_of_boxes, select_detections
+from heads.detection_selection import Selection, logits_of_boxes, select_detections, select_padded
 from heads.focal_loss import focal_loss_sum
 from heads.fpn import FPN, ExtraLevel
 from heads.normaliser import mean_count
@@ -25,7 +34,7 @@ LEVELS = ("c3", "c4", "c5")
 
 
 @register_head("fcos")
-class FCOS(Head, Explainable):
+class FCOS(Head, Explainable, PaddedDetector):
     """Boxes of K classes in one stage and without anchors: every cell of P3 to P7 tells its distance from their sides.
 
     Args:
@@ -152,13 +161,22 @@ class FCOS(Head, Explainable):
         A score is the geometric mean of the probability of the class and of the centrality of the cell. As in
         torchvision, cells in an image's padding are asked too; their boxes are cut to the image.
         """
+        return select_detections(*self._entries(features, images), images, self.selection)
+
+    def predict_padded(self, features: dict[str, Tensor], images: ImageSizes) -> PaddedDetections:
+        return select_padded(*self._entries(features, images), images, self.selection)
+
+    def _entries(
+        self, features: dict[str, Tensor], images: ImageSizes
+    ) -> tuple[Tensor, tuple[int, ...], Callable[[Tensor], Tensor]]:
+        """Scores (B, A, K), entries a level, and what gives the boxes (B, M, 4) of entries (B, M)."""
         points, logits, distances, centerness = self(features, images.padded)
         scores = (logits.sigmoid() * centerness.sigmoid()[..., None]).sqrt()
 
         def boxes_at(index: Tensor) -> Tensor:
             return boxes_around(points.chosen(index), chosen_boxes(distances, index))
 
-        return select_detections(scores, points.counts, boxes_at, images, self.selection)
+        return scores, points.counts, boxes_at
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]

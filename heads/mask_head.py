@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heads.contract import BoxTargets, Detections, ImageSizes, Outlines
+from heads.contract import BoxTargets, Detections, ImageSizes, Outlines, PaddedDetections
 from heads.roi_align import Pooling, roi_align
 from heads.roi_head import RoISamples, in_batch_pixels
 
@@ -99,6 +99,14 @@ class MaskHead(nn.Module):
             replace(one, masks=own, image_size=(height, width))
             for one, own, (height, width) in zip(found, parts, images.original.tolist(), strict=True)
         ]
+
+    @torch.no_grad()
+    def complete_padded(self, levels: Sequence[Tensor], found: PaddedDetections) -> PaddedDetections:
+        """The same of padded detections."""
+        images, count = found.labels.shape
+        index = torch.arange(images, device=found.labels.device)[:, None].expand(images, count).flatten()
+        masks = self(levels, found.boxes.flatten(0, 1), index, found.labels.flatten()).sigmoid()
+        return replace(found, masks=masks.unflatten(0, (images, count)))
 
 
 @torch.no_grad()

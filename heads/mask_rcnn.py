@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from backbones.contract import FeatureSpec
-from heads.contract import BoxTargets, Detections, ImageSizes, register_head
+from heads.contract import BoxTargets, Detections, ImageSizes, PaddedDetections, register_head
 from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN
 from heads.mask_head import MaskHead
 from heads.normaliser import LossSums
@@ -73,3 +73,6 @@ class MaskRCNN(FasterRCNN):
 
     def _detect(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
         return self.mask_head.complete(levels, super()._detect(levels, proposals, images), images)
+
+    def _detect_padded(self, levels: list[Tensor], proposals: Proposals, images: ImageSizes) -> PaddedDetections:
+        return self.mask_head.complete_padded(levels, super()._detect_padded(levels, proposals, images))

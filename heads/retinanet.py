@@ -1,6 +1,6 @@
 """RetinaNet on a feature pyramid (Lin et al., https://arxiv.org/abs/1708.02002)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -9,9 +9,18 @@ from heads.anchors import AnchorGenerator, Anchors
 from heads.box_coder import BoxCoder
 from heads.box_loss import BoxLoss, box_loss_sum
 from heads.box_targets import at_least_one_box, chosen_boxes
-from heads.contract import Explainable, Head, ImageSizes, Prediction, Targets, register_head
+from heads.contract import (
+    Explainable,
+    Head,
+    ImageSizes,
+    PaddedDetections,
+    PaddedDetector,
+    Prediction,
+    Targets,
+    register_head,
+)
 from heads.dense_outputs import PRIOR, Tower, TowerNorm, per_cell, small_weights
-from heads.detection_selection import Selection, logits_of_boxes, select_detections
+from heads.detection_selection import Selection, logits_of_boxes, select_detections, select_padded
 from heads.focal_loss import focal_loss_sum
 from heads.fpn import FPN, ExtraLevel
 from heads.matcher import match
@@ -22,7 +31,7 @@ LEVELS = ("c3", "c4", "c5")
 
 
 @register_head("retinanet")
-class RetinaNet(Head, Explainable):
+class RetinaNet(Head, Explainable, PaddedDetector):
     """Boxes of K classes in one stage: every anchor of P3 to P7 is classified and refined.
 
     Args:
@@ -147,12 +156,21 @@ class RetinaNet(Head, Explainable):
 
         As in torchvision, anchors centred in an image's padding are asked too; their boxes are cut to the image.
         """
+        return select_detections(*self._entries(features, images), images, self.selection)
+
+    def predict_padded(self, features: dict[str, Tensor], images: ImageSizes) -> PaddedDetections:
+        return select_padded(*self._entries(features, images), images, self.selection)
+
+    def _entries(
+        self, features: dict[str, Tensor], images: ImageSizes
+    ) -> tuple[Tensor, tuple[int, ...], Callable[[Tensor], Tensor]]:
+        """Scores (B, A, K), entries a level, and what gives the boxes (B, M, 4) of entries (B, M)."""
         anchors, logits, deltas = self(features, images.padded)
 
         def boxes_at(index: Tensor) -> Tensor:
             return self.coder.decode(chosen_boxes(deltas, index), anchors.boxes[index])
 
-        return select_detections(logits.sigmoid(), anchors.counts, boxes_at, images, self.selection)
+        return logits.sigmoid(), anchors.counts, boxes_at
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]

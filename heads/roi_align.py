@@ -55,7 +55,8 @@ def roi_align(
     boxes = boxes.detach().float()
     level_of = assign_levels(boxes, strides)
     gathers = levels[0].device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
-    if gathers and pooling.sampling_ratio:  # a gather has equally many points in all boxes
+    # A gather has equally many points in all boxes; an exported graph has an operator for all of it.
+    if gathers and pooling.sampling_ratio and not torch.compiler.is_exporting():
         return gather_roi_align(levels, strides, boxes, image_index, level_of, pooling)
     return reference_roi_align(levels, strides, boxes, image_index, level_of, pooling)
 
@@ -80,7 +81,7 @@ def reference_roi_align(
     """`roi_align` by torchvision's operator, which computes in float32."""
     rois = torch.cat((image_index[:, None].to(boxes.dtype), boxes), dim=1)
     size = (pooling.size, pooling.size)
-    output = levels[0].new_zeros(len(boxes), levels[0].shape[1], *size)
+    output = levels[0].new_zeros(boxes.shape[0], levels[0].shape[1], *size)
     for number, (features, stride) in enumerate(zip(levels, strides, strict=True)):
         chosen = torch.where(level_of == number)[0]
         pooled = torchvision.ops.roi_align(

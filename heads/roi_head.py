@@ -10,8 +10,9 @@ from torchvision.ops import batched_nms
 
 from heads.box_coder import BoxCoder
 from heads.box_loss import BoxLoss, box_loss_sum
-from heads.contract import BoxTargets, Detections, ImageSizes
+from heads.contract import BoxTargets, Detections, ImageSizes, PaddedDetections
 from heads.matcher import match
+from heads.padded_selection import best_survivors
 from heads.roi_align import Pooling, roi_align
 from heads.rpn import Proposals, clip
 from heads.sampling import priorities, subsample
@@ -155,12 +156,12 @@ class RoIHead(nn.Module):
         )
 
     @torch.no_grad()
-    def detect(self, levels: Sequence[Tensor], proposals: Proposals, images: ImageSizes) -> list[Detections]:
-        """Classify and refine all proposals, and keep the best after suppression within each class."""
-        boxes, image_index = proposals.flat()
+    def detect(
+        self, levels: Sequence[Tensor], boxes: Tensor, image_index: Tensor, images: ImageSizes
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (R, 4) of images (R,), refined (R, K or 1, 4), and their scores (R, K + 1), background first."""
         logits, deltas = self(levels, boxes, image_index)
-        refined = self.refine(boxes, deltas, images.valid[image_index])
-        return self.choose(refined, logits.softmax(dim=-1), proposals.valid.sum(dim=1), images)
+        return self.refine(boxes, deltas, images.valid[image_index]), logits.softmax(dim=-1)
 
     def refine(self, boxes: Tensor, deltas: Tensor, valid: Tensor) -> Tensor:
         """Boxes (R, K or 1, 4) inside their images, of sizes `valid` (R, 2), from boxes (R, 4) and their offsets."""
@@ -182,6 +183,31 @@ class RoIHead(nn.Module):
         sizes = counts.tolist()
         parts = zip(refined.split_with_sizes(sizes), scores.split_with_sizes(sizes), images.to_original, strict=True)
         return [self._best(*part) for part in parts]
+
+    def choose_padded(self, refined: Tensor, scores: Tensor, valid: Tensor) -> PaddedDetections:
+        """The same of P boxes an image, some of which are no proposals, for export.
+
+        Args:
+            refined: (B * P, K or 1, 4).
+            scores: (B * P, K + 1), background first.
+            valid: (B, P) bool, the proposals.
+        """
+        s = self.settings
+        batch, count = valid.shape
+        scores = scores[:, 1:]
+        classes = scores.shape[1]
+        boxes = refined.expand(-1, classes, 4)
+        wide = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+        kept = (scores > s.score_threshold) & wide & valid.reshape(-1, 1)
+        labels = torch.arange(classes, device=scores.device).expand(batch, count, classes)
+        return best_survivors(
+            boxes.reshape(batch, count * classes, 4),
+            scores.reshape(batch, count * classes),
+            labels.reshape(batch, count * classes),
+            kept.reshape(batch, count * classes),
+            s.nms_iou,
+            s.detections_per_image,
+        )
 
     def _best(self, boxes: Tensor, scores: Tensor, ratio: Tensor) -> Detections:
         """The detections of one image from boxes (R, K, 4), scores (R, K); `ratio` (4,) leads to its original size."""

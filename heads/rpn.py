@@ -15,6 +15,7 @@ from heads.box_targets import chosen_boxes
 from heads.contract import BoxTargets, ImageSizes
 from heads.dense_outputs import per_cell
 from heads.matcher import match
+from heads.padded_selection import at_most, survivors
 from heads.sampled_convolution import convolve_cells, linear_at_cells
 from heads.sampling import priorities, subsample
 
@@ -54,6 +55,12 @@ class Proposals:
         """The valid boxes (R, 4), one image after another, and the image (R,) of each."""
         image_index, _ = torch.where(self.valid)
         return self.boxes[self.valid], image_index
+
+    def all_of_them(self) -> tuple[Tensor, Tensor]:
+        """All boxes (B * P, 4), padding included, and the image (B * P,) of each."""
+        images, count = self.valid.shape
+        index = torch.arange(images, device=self.boxes.device)
+        return self.boxes.flatten(0, 1), index[:, None].expand(images, count).flatten()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +116,7 @@ class RPN(nn.Module):
     @torch.no_grad()
     def propose(self, output: RPNOutput, images: ImageSizes, pre_nms: int, post_nms: int) -> Proposals:
         """The best `post_nms` boxes an image, after suppression within each level of its best `pre_nms`."""
-        index, level_of, start = [], [], 0
-        for number, logits in enumerate(output.logits.split_with_sizes(output.anchors.counts, dim=1)):
-            best = logits.topk(min(pre_nms, logits.shape[1]), dim=1).indices
-            index.append(best + start)
-            level_of.append(torch.full_like(best[0], number))
-            start += logits.shape[1]
-        chosen, levels = torch.cat(index, dim=1), torch.cat(level_of)
-        scores = output.logits.gather(1, chosen)
-        deltas = chosen_boxes(output.deltas, chosen)
-        boxes = clip(self.coder.decode(deltas, output.anchors.boxes[chosen]), images.valid)
-        large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
-
+        boxes, scores, levels, large = self._candidates(output, images, pre_nms)
         proposals = boxes.new_zeros(len(images), post_nms, 4)
         valid = large.new_zeros(len(images), post_nms)
         for image in range(len(images)):
@@ -130,6 +126,33 @@ class RPN(nn.Module):
             proposals[image, : len(best)] = candidates[best]
             valid[image, : len(best)] = True
         return Proposals(proposals, valid)
+
+    @torch.no_grad()
+    def propose_padded(self, output: RPNOutput, images: ImageSizes, pre_nms: int, post_nms: int) -> Proposals:
+        """The same as a graph without loops over images, for export; fewer than `post_nms` where there are no more."""
+        boxes, scores, levels, large = self._candidates(output, images, pre_nms)
+        left = survivors(boxes, scores, levels.expand_as(scores), large, self.settings.nms_iou)
+        best = torch.where(left, scores, -torch.inf).topk(at_most(post_nms, scores.shape[1]), dim=1)
+        valid = best.values > -torch.inf
+        chosen = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4))
+        return Proposals(torch.where(valid[..., None], chosen, 0.0), valid)
+
+    def _candidates(self, output: RPNOutput, images: ImageSizes, pre_nms: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes (B, M, 4) of the best anchors of each level, their scores (B, M), the level (M,) of each, and whether
+        it has an area (B, M).
+        """
+        index, level_of, start = [], [], 0
+        for number, logits in enumerate(output.logits.split_with_sizes(output.anchors.counts, dim=1)):
+            best = logits.topk(at_most(pre_nms, logits.shape[1]), dim=1).indices
+            index.append(best + start)
+            level_of.append(torch.full_like(best[0], number))
+            start += logits.shape[1]
+        chosen, levels = torch.cat(index, dim=1), torch.cat(level_of)
+        scores = output.logits.gather(1, chosen)
+        deltas = chosen_boxes(output.deltas, chosen)
+        boxes = clip(self.coder.decode(deltas, output.anchors.boxes[chosen]), images.valid)
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+        return boxes, scores, levels, large
 
     def loss_sums(
         self, levels: Sequence[Tensor], anchors: Anchors, images: ImageSizes, seeds: Tensor, targets: BoxTargets

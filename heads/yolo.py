@@ -8,7 +8,7 @@ section 3.2) and complete IoU (Zheng et al., https://arxiv.org/abs/1911.08287). 
 heads have; weights of other YOLOs do not fit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,18 @@ from heads.anchors import AnchorGenerator
 from heads.box_loss import overlap_loss_sum
 from heads.box_overlap import OverlapLoss
 from heads.box_targets import at_least_one_box, chosen_boxes
-from heads.contract import Explainable, Head, ImageSizes, Prediction, Targets, register_head
+from heads.contract import (
+    Explainable,
+    Head,
+    ImageSizes,
+    PaddedDetections,
+    PaddedDetector,
+    Prediction,
+    Targets,
+    register_head,
+)
 from heads.dense_outputs import PRIOR, Tower, TowerNorm, per_cell, small_weights
-from heads.detection_selection import Selection, logits_of_boxes, select_detections
+from heads.detection_selection import Selection, logits_of_boxes, select_detections, select_padded
 from heads.distance_distribution import distribution_focal_loss, expected_distances
 from heads.focal_loss import quality_focal_loss_sum
 from heads.fpn import FPN
@@ -33,7 +42,7 @@ LEVELS = ("c3", "c4", "c5")
 
 
 @register_head("yolo")
-class YOLO(Head, Explainable):
+class YOLO(Head, Explainable, PaddedDetector):
     """Boxes of K classes in one stage, from every cell of P3 to P5; see the file for sources.
 
     Args:
@@ -147,6 +156,15 @@ class YOLO(Head, Explainable):
 
     def predict(self, features: dict[str, Tensor], images: ImageSizes) -> Sequence[Prediction]:
         """Detections of each image on the features' device, none of a cell in its padding; see `Detections`."""
+        return select_detections(*self._entries(features, images), images, self.selection)
+
+    def predict_padded(self, features: dict[str, Tensor], images: ImageSizes) -> PaddedDetections:
+        return select_padded(*self._entries(features, images), images, self.selection)
+
+    def _entries(
+        self, features: dict[str, Tensor], images: ImageSizes
+    ) -> tuple[Tensor, tuple[int, ...], Callable[[Tensor], Tensor]]:
+        """Scores (B, A, K), entries a level, and what gives the boxes (B, M, 4) of entries (B, M)."""
         points, logits, distributions = self(features, images.padded)
         scores = torch.where(points.inside(images.valid)[..., None], logits.sigmoid(), -1.0)
 
@@ -154,7 +172,7 @@ class YOLO(Head, Explainable):
             image = torch.arange(len(index), device=index.device)[:, None]
             return boxes_around(points.chosen(index), expected_distances(distributions[image, index]))
 
-        return select_detections(scores, points.counts, boxes_at, images, self.selection)
+        return scores, points.counts, boxes_at
 
     def class_logits(
         self, features: dict[str, Tensor], images: ImageSizes, predictions: Sequence[Prediction]
