@@ -151,6 +151,7 @@ class DataConfig(Section):
     """EXIF orientation: `auto` turns an image when its annotated size says the annotator saw it turned."""
     batch_size: Count = 16
     """Images an optimizer step, over all processes and accumulated passes."""
-    workers: Natural = 2
-    """Loader processes of each training process; the result does not depend on it."""
+    workers: Natural | Literal["auto"] = "auto"
+    """Loader processes of each training process; the result does not depend on it. `auto`: as many as keep up with the
+    network, from a short measurement when training begins."""
     augment: AugmentConfig = Field(default_factory=AugmentConfig)

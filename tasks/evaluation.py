@@ -29,6 +29,7 @@ class Evaluator:
         labels: classes of each head.
         accelerator: device, precision and processes.
         divisor: batches are padded to a multiple of this.
+        workers: loader processes; None: those of the config.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Evaluator:
         labels: Mapping[str, LabelMap],
         accelerator: Accelerator,
         divisor: int,
+        workers: int | None = None,
     ) -> None:
         self.config, self.annotations, self.labels, self.accelerator = config, annotations, labels, accelerator
         self.tasks = {name: task_of(head) for name, head in config.heads.items()}
@@ -53,6 +55,7 @@ class Evaluator:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             pin_memory=accelerator.device.type == "cuda",
+            workers=workers,
         )
 
     @property

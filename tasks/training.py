@@ -24,6 +24,7 @@ from tasks.progress import Reporter
 from tasks.run_folder import RunFolder
 from tasks.runner import Runner
 from tasks.seeding import derive_seed
+from tasks.step_time import StepTime
 from tasks.tensorboard import require_tensorboard
 from tasks.training_statistics import fill_from_data
 
@@ -106,8 +107,13 @@ def build_runner(
         pin_memory=accelerator.device.type == "cuda",
         wanted=wanted,
         schedule=config.schedule,
+        budget=StepTime(model, accelerator),
     )
-    evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    count = loader.worker_count
+    if count is not None:
+        reporter.say(str(count))
+    workers = None if count is None else count.workers
+    evaluator = Evaluator(config, val, labels, accelerator, model.divisor, workers)
     predictor = Predictor([model], config.inference)
     _require_metric(config.runner.monitor, evaluator.metric_names())
     if config.runner.tensorboard:

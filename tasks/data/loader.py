@@ -1,10 +1,9 @@
 """Loader processes: batches of one process of a run, in the order of its plan."""
 
-import os
 import signal
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import torch
@@ -18,6 +17,7 @@ from tasks.data.batches import BatchPlan, collate
 from tasks.data.dataset import Dataset
 from tasks.data.sample import Batch, SampleKey
 from tasks.data.wanted import Wanted
+from tasks.data.worker_count import UNMEASURED, Budget, WorkerCount, cores_here, measure_workers
 from tasks.image_spec import ImageSpec
 
 
@@ -37,6 +37,10 @@ class TrainingLoader:
         start_method: how loader processes start, "fork" or "spawn"; None is the platform's way.
         wanted: the targets that samples bring.
         schedule: of the run, whose last epochs may be without mosaic.
+        budget: what decides how many workers `auto` is; None: as many as there are cores, 4 at most.
+
+    Attributes:
+        worker_count: how many there are and why, where that was measured; else None.
 
     Raises:
         UserError: the batch size cannot be divided among processes and passes, there is nothing to balance by, or no
@@ -58,6 +62,7 @@ class TrainingLoader:
         start_method: str | None = None,
         wanted: Wanted | None = None,
         schedule: ScheduleConfig | None = None,
+        budget: Budget | None = None,
     ) -> None:
         plan = BatchPlan(
             annotations.sizes.numpy(),
@@ -74,7 +79,12 @@ class TrainingLoader:
         until = None if schedule is None else _mosaic_until(config.augment.close_mosaic, schedule, len(plan))
         dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted, mosaic_until=until)
         self._parts = _Parts(plan, rank)
-        self._loader = _data_loader(dataset, self._parts, divisor, config.workers, pin_memory, start_method)
+        self.worker_count: WorkerCount | None = None
+        workers = config.workers
+        if workers == "auto" and budget is not None and len(plan):
+            self.worker_count = measure_workers(dataset, next(iter(self._parts)), divisor, budget, cores_here())
+            workers = self.worker_count.workers
+        self._loader = _data_loader(dataset, self._parts, divisor, workers, pin_memory, start_method)
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """The steps of an epoch from step `start` on, each as its `passes` batches; skipped images are not loaded.
@@ -112,12 +122,17 @@ def evaluation_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     start_method: str | None = None,
+    workers: int | None = None,
 ) -> EvaluationLoader:
-    """Batches to evaluate on, `config.batch_size` images over all processes; arguments as for `TrainingLoader`."""
+    """Batches to evaluate on, `config.batch_size` images over all processes.
+
+    `workers` are those of the config if None; the other arguments are as for `TrainingLoader`.
+    """
     dataset = Dataset(annotations, config, spec, training=False)
     plan = BatchPlan(annotations.sizes.numpy(), config.batch_size, training=False, world_size=world_size)
     parts = _Parts(plan, rank)
-    return EvaluationLoader(_data_loader(dataset, parts, divisor, config.workers, pin_memory, start_method), parts)
+    chosen = config.workers if workers is None else workers
+    return EvaluationLoader(_data_loader(dataset, parts, divisor, chosen, pin_memory, start_method), parts)
 
 
 class _Parts(Sampler[list[SampleKey]]):
@@ -152,20 +167,25 @@ class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
 
 
 def _data_loader(
-    dataset: Dataset, parts: _Parts, divisor: int, workers: int, pin_memory: bool, start_method: str | None
+    dataset: Dataset,
+    parts: _Parts,
+    divisor: int,
+    workers: int | Literal["auto"],
+    pin_memory: bool,
+    start_method: str | None,
 ) -> "DataLoader[Batch | UserError]":
     # More workers than cores only take each other's time, and torch would warn.
-    workers = min(workers, _cores())
+    processes = min(UNMEASURED if workers == "auto" else workers, cores_here())
     return DataLoader(
         _BatchMaker(dataset, divisor),
         batch_size=None,
         sampler=parts,
-        num_workers=workers,
+        num_workers=processes,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
-        multiprocessing_context=start_method if workers else None,
-        persistent_workers=workers > 0,
+        multiprocessing_context=start_method if processes else None,
+        persistent_workers=processes > 0,
     )
 
 
@@ -201,7 +221,3 @@ def _prepare_worker(worker: int) -> None:
     # One thread a worker: they are the parallelism, and cv2's thread pool does not survive a fork.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -87,7 +87,7 @@ def test_a_spawned_worker_gets_all_of_it(cells: Annotations) -> None:
 
 
 def test_workers_do_not_change_a_thing(cells: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.data.loader._cores", lambda: 2)
+    monkeypatch.setattr("tasks.data.loader.cores_here", lambda: 2)
 
     def steps(workers: int) -> list[Any]:
         config = DataConfig(

@@ -57,7 +57,7 @@ def assert_equal(first: Batch, second: Batch) -> None:
 def test_workers_do_not_change_a_thing(
     split: Annotations, monkeypatch: pytest.MonkeyPatch, workers: int, method: str
 ) -> None:
-    monkeypatch.setattr("tasks.data.loader._cores", lambda: 2)
+    monkeypatch.setattr("tasks.data.loader.cores_here", lambda: 2)
     alone, helped = loader(split), loader(split, workers, method)
     for epoch in (0, 1):
         steps = list(alone.steps(epoch))

@@ -79,7 +79,7 @@ def test_what_lies_outside_is_zero_at_the_networks_input() -> None:
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_whatever_the_workers(repeats: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.data.loader._cores", lambda: 2)
+    monkeypatch.setattr("tasks.data.loader.cores_here", lambda: 2)
     annotations = pack_images(
         split="train",
         root=Path(),
