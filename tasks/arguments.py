@@ -23,6 +23,8 @@ class TrainArguments:
     """A run or checkpoint whose weights to start from; layers that do not fit, such as other classes, start anew."""
     out: Path | None = None
     """Folder of the new run; by default runs/<name>."""
+    only: tuple[str, ...] = ()
+    """Heads of the config to train, without the others."""
     check: bool = False
     """Look for mistakes first, as tools/check.py does, and do not begin if there is an error."""
     experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
@@ -53,6 +55,8 @@ class EvaluateArguments:
     """What the results file holds."""
     out: Path | None = None
     """Also write the metrics to this json file."""
+    only: tuple[str, ...] = ()
+    """Heads to score; by default all that learned in this run."""
     experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
 
 
@@ -70,6 +74,8 @@ class PredictArguments:
     """Boxes and labels that score less are not drawn; the json holds all."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where to run."""
+    only: tuple[str, ...] = ()
+    """Heads to predict with; by default all."""
 
 
 @dataclass

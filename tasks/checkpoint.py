@@ -14,8 +14,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from backbones.errors import UserError
 from tasks.config import Experiment
+from tasks.head_choice import heads_to_use
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 
@@ -74,8 +75,29 @@ class Checkpoint:
             raise UserError(f"{file}: damaged or truncated ({error}); use another checkpoint beside it") from None
 
     def weights(self) -> Tensors:
-        """The weights to evaluate and predict with: the moving average when there is one."""
-        return self.tensors("ema") or self.tensors("model")
+        """The weights to evaluate and predict with: the moving average when there is one.
+
+        Those of heads that `labels` does not name, and weights of losses that `config` does not learn, are left out.
+        """
+        tensors = self.tensors("ema") or self.tensors("model")
+        return {name: tensor for name, tensor in tensors.items() if self._holds(name)}
+
+    def keep(self, only: Sequence[str]) -> "Checkpoint":
+        """The same checkpoint with some of its heads, to be evaluated or used; empty keeps all.
+
+        Raises:
+            UserError: it has no such head.
+        """
+        if not only:
+            return self
+        config = heads_to_use(self.config, only)
+        return replace(self, config=config, labels={name: self.labels[name] for name in config.heads})
+
+    def _holds(self, tensor: str) -> bool:
+        part, _, rest = tensor.partition(".")
+        if part == "loss_weights":
+            return self.config.losses.learned
+        return part != "heads" or rest.split(".")[0] in self.labels
 
 
 def save_checkpoint(

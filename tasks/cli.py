@@ -23,6 +23,7 @@ from tasks.config import Experiment, ScheduleConfig
 from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, read_experiment
 from tasks.explanation.arguments import ExplainArguments
+from tasks.head_choice import keep_heads
 
 A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments)
 
@@ -32,6 +33,8 @@ def train(argv: Sequence[str]) -> None:
     resume = early_options(argv, "--resume").get("--resume")
     resumed = ExperimentFile(Path(resume), _run_config(Path(resume))) if resume else None
     arguments = _choose(TrainArguments, argv, resumed)
+    if arguments.only:
+        _keep_heads(arguments)
     if arguments.check:
         from tasks.checking.checking import check_before_training
 
@@ -45,6 +48,14 @@ def train(argv: Sequence[str]) -> None:
         resume=arguments.resume,
         source=arguments.config,
     )
+
+
+def _keep_heads(arguments: TrainArguments) -> None:
+    """Leave the heads that are to be trained, and name the run after them."""
+    if arguments.resume:
+        raise UserError("--only is for new runs; a resumed run has the heads that it began with: leave it out")
+    arguments.experiment = keep_heads(arguments.experiment, arguments.only)
+    arguments.experiment.name += "_" + "_".join(arguments.experiment.heads)
 
 
 def check(argv: Sequence[str]) -> None:
@@ -124,7 +135,7 @@ def evaluate(argv: Sequence[str]) -> None:
     if arguments.results and arguments.annotations:
         score_file(arguments.annotations, arguments.results, arguments.kind, arguments.out)
     elif early.get("config") and not arguments.results and not arguments.annotations:
-        score_run(Path(early["config"]), arguments.experiment, arguments.out)
+        score_run(Path(early["config"]), arguments.experiment, arguments.out, arguments.only)
     else:
         raise UserError("give a run folder first, or --annotations FILE with --results FILE; see --help")
 
@@ -134,7 +145,9 @@ def predict(argv: Sequence[str]) -> None:
     arguments = parse(PredictArguments, argv)
     from tasks.predicting import predict_images
 
-    predict_images(arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device)
+    predict_images(
+        arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device, arguments.only
+    )
 
 
 def explain(argv: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "FasterRCNNConfig",
     "HeadConfig",
     "InferenceConfig",
+    "LossesConfig",
     "MaskRCNNConfig",
     "MetricsConfig",
     "ModelConfig",
@@ -105,7 +106,21 @@ class ModelConfig(Section):
 
     weights: Path | None = None
     """A file with a whole model of another library's: a Faster R-CNN of torchvision's, Detectron2's or MMDetection's, a
-    classifier of torchvision's, timm's or MMPretrain's, a network of segmentation-models-pytorch's; docs/weights.md."""
+    classifier of torchvision's, timm's or MMPretrain's, a network of segmentation-models-pytorch's; docs/weights.md.
+    Or a run or checkpoint of ours, as with --init."""
+    train_only: tuple[str, ...] = ()
+    """Heads that learn; the backbone and the other heads stay as the weights have them, to the bit. None: all learn."""
+
+
+class LossesConfig(Section):
+    """How the losses of several heads are weighed against each other."""
+
+    weights: dict[str, NotNegative] = Field(default_factory=dict)
+    """Factors on the losses of heads by their names; 1 for a head that is not named."""
+    learned: bool = False
+    """Learn the factors from the uncertainty of each head (Kendall et al. 2018), beginning with `weights`."""
+    lr_factor: Positive = 10.0
+    """Learned factors learn at optimizer.lr times this."""
 
 
 class OptimizerConfig(Section):
@@ -224,6 +239,7 @@ class Experiment(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     image: ImageSpec = Field(default_factory=ImageSpec)
     data: DataConfig = Field(default_factory=DataConfig)
+    losses: LossesConfig = Field(default_factory=LossesConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     inference: InferenceConfig = Field(default_factory=InferenceConfig)

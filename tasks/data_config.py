@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from tasks.config_section import Count, Natural, NotNegative, Positive, Section, Share
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
+ObjectCounts = Literal["all", "each"]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -125,6 +126,10 @@ class DataConfig(Section):
     class_names: tuple[str, ...] | None = None
     """Names of the classes (or regressed numbers) in index order, where the data has none, or in another order."""
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
+    image_labels: Path | None = None
+    """A table (CSV) with labels of the same images, where the data brings boxes or masks; columns as in `columns`."""
+    count_objects: ObjectCounts | None = None
+    """The label of an image is how many objects it has: "all" of them, or of "each" class; for target `regression`."""
     ignored_value: Natural | None = None
     """Raw value in mask files of pixels that take no part in losses and metrics, such as 255 in Pascal VOC."""
     slice_axis: SliceAxis = "axial"

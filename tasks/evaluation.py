@@ -13,6 +13,7 @@ from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.data.loader import evaluation_loader
 from tasks.drawing import Picture, save_picture, side_by_side
+from tasks.head_choice import learning_heads
 from tasks.inference import Predictor
 from tasks.kinds import task_of
 from tasks.label_map import LabelMap
@@ -21,7 +22,7 @@ from tasks.task import Scorer
 
 
 class Evaluator:
-    """Predicts every image of a split once, over all processes, and scores the predictions of every head.
+    """Predicts every image of a split once, over all processes, and scores the predictions of every head that learns.
 
     Args:
         config: the experiment; its data section says how images are read and resized.
@@ -42,7 +43,7 @@ class Evaluator:
         workers: int | None = None,
     ) -> None:
         self.config, self.annotations, self.labels, self.accelerator = config, annotations, labels, accelerator
-        self.tasks = {name: task_of(head) for name, head in config.heads.items()}
+        self.tasks = {name: task_of(config.heads[name]) for name in learning_heads(config)}
         self.scorers: dict[str, Scorer] = {
             name: task.scorer(name, config, annotations, labels[name]) for name, task in self.tasks.items()
         }
@@ -89,7 +90,8 @@ class Evaluator:
         """Metrics as `"<head>/<metric>"`, on every process.
 
         Args:
-            predictor: of the model to be scored; its model is left in evaluation mode.
+            predictor: of the model to be scored, with the heads that learn and no other; its model is left in
+                evaluation mode.
             reporter: shows progress.
             pictures: folder for validation images drawn with annotations and predictions; None draws none.
             pool: of a split that holds these images and others; its scorers take the same predictions.

@@ -17,6 +17,7 @@ from heads.one_stage_layouts import TORCHVISION_FCOS, TORCHVISION_RETINANET, spl
 from heads.smp_layout import split_smp_model
 from tasks.checkpoint import load_checkpoint, require_same_image
 from tasks.config import Experiment, HeadConfig, SegmentationConfig
+from tasks.head_choice import learning_heads
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
@@ -31,7 +32,7 @@ def load_initial_weights(
         model: of `config`, with random weights.
         config: `backbone.weights` and `model.weights` are read.
         labels: classes of each head.
-        init: a run or checkpoint to start from, in place of both.
+        init: a run or checkpoint of ours to start from, in place of both.
 
     Returns:
         a line for people on each source.
@@ -39,8 +40,9 @@ def load_initial_weights(
     Raises:
         UserError: a source is missing, damaged or of another architecture.
     """
-    if init is not None:
-        return [_load_run(model, config, labels, init)]
+    run = run_to_start_from(config, init)
+    if run is not None:
+        return [_load_run(model, config, labels, run)]
     told = []
     if config.model.weights is not None:
         told += _load_whole_model(model, config, config.model.weights, labels)
@@ -54,6 +56,42 @@ def load_initial_weights(
             "--backbone.weights, or set --backbone.norm bn --backbone.frozen_stages 0"
         )
     return told
+
+
+def run_to_start_from(config: Experiment, init: Path | None) -> Path | None:
+    """The run or checkpoint of ours that weights come from: `init`, or `model.weights` where that is one."""
+    weights = config.model.weights
+    if init is None and weights is not None and (weights.is_dir() or weights.name == "state.json"):
+        return weights
+    return init
+
+
+def resting_labels(config: Experiment, run: Path | None) -> dict[str, LabelMap]:
+    """The classes of the heads that `model.train_only` leaves as a run has them; their data need not be at hand.
+
+    Args:
+        config: the experiment.
+        run: where their weights are: the run to start from, or to resume.
+
+    Raises:
+        UserError: there is no run, or it has no such head.
+    """
+    resting = [name for name in config.heads if name not in learning_heads(config)]
+    if not resting:
+        return {}
+    if run is None:
+        raise UserError(
+            f"model.train_only is {', '.join(config.model.train_only)}, so the backbone and {', '.join(resting)} would "
+            "stay random; expected the run that they were trained in: give it with --init RUN or --model.weights RUN"
+        )
+    checkpoint = load_checkpoint(run, prefer_best=True)
+    missing = [name for name in resting if name not in checkpoint.labels]
+    if missing:
+        raise UserError(
+            f"{checkpoint.folder}: has no head {missing[0]!r}, only {', '.join(checkpoint.labels)}; the config has it "
+            "and model.train_only leaves it out, so it would stay random: add it there, or take it out of the heads"
+        )
+    return {name: checkpoint.labels[name] for name in resting}
 
 
 def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], init: Path) -> str:
@@ -74,10 +112,24 @@ def _load_run(model: Model, config: Experiment, labels: Mapping[str, LabelMap], 
             f"{checkpoint.config.backbone.name}, the config names {config.backbone.name}; set --backbone.name and its "
             "options alike, or start a new run without its weights"
         )
-    model.load_state_dict(fitting, strict=False)
     left = [name for name in own if name not in fitting]
+    _require_whole(left, config, checkpoint.folder)
+    model.load_state_dict(fitting, strict=False)
     rest = f"; {len(left)} start anew ({', '.join(left[:3])}{', ...' if len(left) > 3 else ''})" if left else ""
     return f"weights: {len(fitting)} of {len(own)} tensors from {checkpoint.folder}{rest}"
+
+
+def _require_whole(left: list[str], config: Experiment, source: Path) -> None:
+    """Raise `UserError` where something starts anew that `model.train_only` keeps from learning."""
+    if not config.model.train_only:
+        return
+    anew = tuple(f"heads.{name}." for name in learning_heads(config))
+    lost = [name for name in left if not name.startswith((*anew, "loss_weights."))]
+    if lost:
+        raise UserError(
+            f"{source}: lacks {len(lost)} tensors (such as {lost[0]}) of what model.train_only keeps as it is; set the "
+            "backbone and the other heads as in that run"
+        )
 
 
 def class_tensors(config: Experiment, labels: Mapping[str, LabelMap]) -> set[str]:

@@ -11,6 +11,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.wanted import Wanted
 from tasks.detection.instance_task import InstanceTask
 from tasks.detection.task import DetectionTask
+from tasks.head_choice import learning_heads
 from tasks.label_map import LabelMap
 from tasks.plugins import import_plugins
 from tasks.segmentation.task import SegmentationTask
@@ -43,7 +44,7 @@ def reads_outlines(head: HeadConfig) -> bool:
 
 
 def wanted_targets(config: Experiment) -> Wanted:
-    """The targets that the heads of an experiment need.
+    """The targets that the heads of an experiment that learn need.
 
     Raises:
         UserError: a plug-in cannot be imported, two heads would read the same annotations in different ways, or see
@@ -51,7 +52,8 @@ def wanted_targets(config: Experiment) -> Wanted:
     """
     import_plugins(config.plugins)  # a head may be theirs
     wanted = Wanted(boxes=False)
-    for name, head in config.heads.items():
+    for name in learning_heads(config):
+        head = config.heads[name]
         before, target = wanted, head.factory_options().get("target")
         match task_of(head).reads:
             case "boxes":
@@ -69,11 +71,14 @@ def wanted_targets(config: Experiment) -> Wanted:
 
 
 def require_targets(config: Experiment, annotations: Annotations) -> None:
-    """Raise `UserError` when a split holds nothing for one of the heads to learn from."""
-    for head in config.heads.values():
-        task_of(head).require(annotations)
+    """Raise `UserError` when a split holds nothing for one of the heads that learn."""
+    for name in learning_heads(config):
+        task_of(config.heads[name]).require(annotations)
 
 
 def head_labels(config: Experiment, annotations: Annotations) -> dict[str, LabelMap]:
-    """The classes of each head, by its name."""
-    return dict.fromkeys(config.heads, annotations.label_map)
+    """The classes of each head that learns, by its name."""
+    return {
+        name: annotations.label_classes if task_of(config.heads[name]).reads == "labels" else annotations.label_map
+        for name in learning_heads(config)
+    }

@@ -1,7 +1,8 @@
 """One backbone, one or several heads, one pass through the backbone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from heads import Head, Prediction, ScoringHead, heads
 from tasks.batch_sizes import require_batch_sizes
 from tasks.config import Experiment
 from tasks.data.sample import Batch
+from tasks.head_choice import learning_heads
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
+from tasks.loss_weights import LossWeights, annotated
 from tasks.normalisation import Normalisation
 from tasks.plugins import import_plugins
 
@@ -24,14 +27,29 @@ class Model(nn.Module):
         backbone: gives the feature maps.
         heads: by the name that their losses and predictions carry.
         image: how stored pixels become network input; done here, on the device.
+        loss_weights: weighs the losses of the heads; None leaves them as they are.
+        train_only: the heads that learn; the backbone and all others keep their weights and running statistics, and the
+            others give no losses. Empty: all learn.
     """
 
-    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], image: ImageSpec) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, Head],
+        image: ImageSpec,
+        loss_weights: LossWeights | None = None,
+        train_only: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
-        self.backbone_frozen = False
+        self.loss_weights = loss_weights
+        self.image = image
         self.normalisation = Normalisation(image)
+        self.train_only = frozenset(train_only)
+        self.backbone_frozen = bool(train_only)
+        for module in self._at_rest():
+            module.requires_grad_(False)
 
     @property
     def divisor(self) -> int:
@@ -55,19 +73,33 @@ class Model(nn.Module):
         return features
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Whether the backbone neither learns nor updates the statistics of its norms, until told otherwise."""
-        self.backbone_frozen = frozen
-        if frozen:
+        """Whether the backbone neither learns nor updates the statistics of its norms, until told otherwise.
+
+        With `train_only` it never does.
+        """
+        self.backbone_frozen = frozen or bool(self.train_only)
+        if self.backbone_frozen:
             self.backbone.eval()
 
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; what `train_only` leaves out stays in evaluation mode."""
+        super().train(mode)
+        for module in self._at_rest():
+            module.eval()
+        return self
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of every head as `"<head>/<loss>"`: named scalars, in training and in evaluation mode alike."""
+        """Losses of every head that learns as `"<head>/<loss>"`: named scalars, in training and in evaluation mode
+        alike, weighted; and what `LossWeights` adds."""
         features = self.features(batch)
         losses: dict[str, Tensor] = {}
         for name, head in self._heads():
-            losses |= {
-                f"{name}/{loss}": value for loss, value in head.loss(features, batch.sizes, batch.targets).items()
-            }
+            if self.train_only and name not in self.train_only:
+                continue
+            own = head.loss(features, batch.sizes, batch.targets)
+            if self.loss_weights is not None:
+                own = self.loss_weights(name, own, annotated(batch.targets, head.reads))
+            losses |= {f"{name}/{loss}": value for loss, value in own.items()}
         return losses
 
     def predict(self, batch: Batch) -> dict[str, Sequence[Prediction]]:
@@ -84,6 +116,18 @@ class Model(nn.Module):
         """The heads that give scores."""
         return {name: head for name, head in self.heads.items() if isinstance(head, ScoringHead)}
 
+    def part(self, names: Collection[str]) -> "Model":
+        """A model of some of the heads, which shares its modules with this one."""
+        part = Model(self.backbone, {name: head for name, head in self._heads() if name in names}, self.image)
+        part.normalisation = self.normalisation
+        return part
+
+    def _at_rest(self) -> list[nn.Module]:
+        """What never learns because of `train_only`."""
+        if not self.train_only:
+            return []
+        return [self.backbone, *(head for name, head in self.heads.items() if name not in self.train_only)]
+
     def _heads(self) -> list[tuple[str, Head]]:
         return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
 
@@ -96,8 +140,9 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
         labels: the classes of each head, by head name.
 
     Raises:
-        UserError: an option, a level, or the size of the images does not fit.
+        UserError: an option, a level, the size of the images, or a name of a head somewhere does not fit.
     """
+    learning = learning_heads(config)
     import_plugins(config.plugins)
     image = config.image
     image.require_complete()
@@ -108,4 +153,5 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     built: dict[str, Head] = {}
     for name, head in config.heads.items():
         built[name] = heads.build(head.name, backbone.features, len(labels[name]), **head.factory_options())
-    return Model(backbone, built, image)
+    loss_weights = LossWeights.of(config.losses, built, learning)
+    return Model(backbone, built, image, loss_weights, config.model.train_only)

@@ -11,13 +11,19 @@ from tasks.lamb import Lamb
 from tasks.model import Model
 
 
-def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Model, config: OptimizerConfig, weights_lr_factor: float = 1.0) -> list[dict[str, Any]]:
     """Trainable weights in groups of one learning rate each, with and without decay.
 
     The backbone learns at `backbone_lr_factor` times the rate of the heads, and each of its stages at `layer_decay`
     times that of the one after it, the last one included (Howard and Ruder, "ULMFiT", section 3.2). Norm weights and
     every bias, that is every parameter of fewer than two dimensions, are not penalised, and not decayed either unless
     `decay_norms` says so (He et al., "Bag of Tricks for Image Classification", section 3.1).
+    Learned weights of losses learn at their own rate.
+
+    Args:
+        model: the model.
+        config: the section.
+        weights_lr_factor: learned weights of losses learn at `lr` times this.
     """
     backbone = dict(model.backbone.named_parameters())
     stages = {name: model.backbone.stage_of(name) for name in backbone}
@@ -26,6 +32,8 @@ def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, An
         parameter: config.backbone_lr_factor * config.layer_decay ** (last - stages[name] + 1)
         for name, parameter in backbone.items()
     }
+    if model.loss_weights is not None:
+        factors |= dict.fromkeys(model.loss_weights.parameters(), weights_lr_factor)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -41,9 +49,9 @@ def parameter_groups(model: Model, config: OptimizerConfig) -> list[dict[str, An
     ]
 
 
-def build_optimizer(model: Model, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: Model, config: OptimizerConfig, weights_lr_factor: float = 1.0) -> torch.optim.Optimizer:
     """The optimizer over the trainable weights of `model`; each group carries its `base_lr`."""
-    groups = parameter_groups(model, config)
+    groups = parameter_groups(model, config, weights_lr_factor)
     # One kernel over all weights instead of several passes each; the RMSprop of torch has no such kernel.
     match config.name:
         case "sgd":

@@ -50,7 +50,9 @@ class ImagePlace:
         return f"{self.file}[{self.frame}]" if self.several else str(self.file)
 
 
-def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float, device: str) -> None:
+def predict_images(
+    run: Path, images: Sequence[str], out: Path, threshold: float, device: str, only: Sequence[str] = ()
+) -> None:
     """Write `out/predictions.json` (with the file name of each) and each image with what was found drawn on it.
 
     Rows are COCO results for boxes, scores by class for labels, and the name of a mask file beside the json for masks.
@@ -63,6 +65,7 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
         out: folder to write to.
         threshold: boxes that score less are not drawn; the json holds all.
         device: as in the runner's config.
+        only: heads to predict with; empty: all.
 
     Raises:
         UserError: the checkpoint cannot be used, or there is no image at all.
@@ -70,7 +73,7 @@ def predict_images(run: Path, images: Sequence[str], out: Path, threshold: float
     files = find_images(images)
     folds = fold_runs(run)
     # The folds' last checkpoints are those that the out-of-fold metrics are of.
-    checkpoints = [load_checkpoint(folder, prefer_best=not folds) for folder in folds or [run]]
+    checkpoints = [load_checkpoint(folder, prefer_best=not folds).keep(only) for folder in folds or [run]]
     config, labels = checkpoints[0].config, checkpoints[0].labels
     accelerator = accelerator_for(config, device)
     predictor, divisor = load_predictor(checkpoints, accelerator)

@@ -78,7 +78,7 @@ class Runner:
         self.predictor, self.evaluator = predictor, evaluator
         self.folder, self.accelerator, self.reporter = folder, accelerator, reporter
         self.bare = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(self.bare, config.optimizer)
+        optimizer = build_optimizer(self.bare, config.optimizer, config.losses.lr_factor)
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.bare.named_parameters()}
         self.step = 0
         if checkpoint is not None:
@@ -199,6 +199,8 @@ class Runner:
             "data_wait": self.waited / seconds,
             "losses": losses,
         }
+        if self.config.losses.learned and self.bare.loss_weights is not None:
+            record["loss_weights"] = self.bare.loss_weights.current()
         self._record(record)
         self._start_clock()
         return record

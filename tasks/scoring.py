@@ -1,6 +1,7 @@
 """Scores what exists: a trained run on its validation data, or a COCO results file."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from tasks.data.splits import open_splits
 from tasks.detection.coco_metric import score_results_file
 from tasks.device import build_accelerator
 from tasks.evaluation import Evaluator, show_metrics
+from tasks.head_choice import heads_to_use, learning_heads
 from tasks.inference import Predictor
 from tasks.kinds import head_labels, wanted_targets
 from tasks.model import build_model
@@ -17,18 +19,20 @@ from tasks.output import write_whole
 from tasks.progress import Reporter
 
 
-def score_run(run: Path, config: Experiment, out: Path | None) -> dict[str, float]:
+def score_run(run: Path, config: Experiment, out: Path | None, only: Sequence[str] = ()) -> dict[str, float]:
     """Score the best checkpoint of a run on the validation split of `config`, and print the table.
 
     Args:
         run: a run folder or a checkpoint.
         config: the run's own experiment, with whatever the user has changed, such as `data.root`.
         out: json file to write the metrics to.
+        only: heads to score; empty: all that have learned in the run.
 
     Raises:
         UserError: the checkpoint, the data, or the two together cannot be used.
     """
-    checkpoint = load_checkpoint(run, prefer_best=True)
+    only = only or learning_heads(config)
+    checkpoint, config = load_checkpoint(run, prefer_best=True).keep(only), heads_to_use(config, only)
     accelerator = build_accelerator(config.runner)
     reporter = Reporter(accelerator.is_main_process)
     _, val, messages = open_splits(config.data, config.runner.seed, wanted_targets(config))

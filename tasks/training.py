@@ -15,8 +15,9 @@ from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
 from tasks.evaluation import Evaluator, show_metrics
+from tasks.head_choice import learning_heads
 from tasks.inference import Predictor
-from tasks.initial_weights import load_initial_weights
+from tasks.initial_weights import load_initial_weights, resting_labels, run_to_start_from
 from tasks.kinds import head_labels, require_targets, wanted_targets
 from tasks.label_map import LabelMap
 from tasks.model import build_model
@@ -81,7 +82,8 @@ def build_runner(
         reporter.say(message)
     require_targets(config, train)
     require_outlines_to_paste(config.data, train)
-    labels = head_labels(config, train)
+    labels = {**head_labels(config, train), **resting_labels(config, resume or run_to_start_from(config, init))}
+    labels = {name: labels[name] for name in config.heads}
     fill_from_data(config, train)
 
     # The initial weights are a function of the seed alone.
@@ -114,7 +116,7 @@ def build_runner(
         reporter.say(str(count))
     workers = None if count is None else count.workers
     evaluator = Evaluator(config, val, labels, accelerator, model.divisor, workers)
-    predictor = Predictor([model], config.inference)
+    predictor = Predictor([model.part(learning_heads(config))], config.inference)
     _require_metric(config.runner.monitor, evaluator.metric_names())
     if config.runner.tensorboard:
         require_tensorboard()

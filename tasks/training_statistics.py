@@ -10,6 +10,8 @@ from tasks.classification.value_scale import set_value_scale
 from tasks.config import Experiment, SegmentationConfig
 from tasks.data.annotations import Annotations
 from tasks.data.semantic import semantic_masks
+from tasks.head_choice import learning_heads
+from tasks.label_map import LabelMap
 
 MASKS_COUNTED = 500  # images whose pixels are counted
 
@@ -17,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fill_from_data(config: Experiment, annotations: Annotations) -> None:
-    """Put numbers, counted in the training split, in the place of what the heads of `config` leave open.
+    """Put numbers, counted in the training split, in the place of what the heads of `config` that learn leave open.
 
     Class weights that are "balanced" become the inverse of each class's share, scaled so that their mean over all
     annotated images (or pixels) is 1 and the loss keeps its size; for classes that may overlap, how often each is
@@ -27,14 +29,17 @@ def fill_from_data(config: Experiment, annotations: Annotations) -> None:
     Raises:
         UserError: a class never appears, so that it has no weight, or there are no classes.
     """
-    for name, head in config.heads.items():
+    for name in learning_heads(config):
+        head = config.heads[name]
         if getattr(head, "class_weights", None) == "balanced":
             field = f"heads.{name}.class_weights"
             if isinstance(head, SegmentationConfig):
                 counts, totals = _count_pixels(annotations, config, head)
+                classes = annotations.label_map
             else:
                 counts, totals = _count_labels(annotations, getattr(head, "target", "single"), field)
-            _require_all(counts, field, annotations)
+                classes = annotations.label_classes
+            _require_all(counts, field, classes)
             # A class of its own is weighed against its absence, one of several against the others.
             alone = getattr(head, "target", None) in ("binary", "multilabel", "multi")
             weights = (totals - counts) / counts if alone else totals / (len(counts) * counts)
@@ -42,9 +47,9 @@ def fill_from_data(config: Experiment, annotations: Annotations) -> None:
     set_value_scale(config, annotations)
 
 
-def _require_all(counts: Floats, field: str, annotations: Annotations) -> None:
+def _require_all(counts: Floats, field: str, classes: LabelMap) -> None:
     if not counts.all():
-        names = annotations.label_map.names
+        names = classes.names
         missing = ["background", *names][len(names) + 1 - len(counts) :][int(np.argmin(counts))]
         raise UserError(
             f"{field} is balanced, but nothing of {missing!r} is in the training data; give numbers, or take the "
@@ -58,7 +63,7 @@ def _count_labels(annotations: Annotations, target: LabelKind, field: str) -> tu
         raise UserError(f"{field} is balanced, but numbers have no classes to balance; leave it out")
     labels = KnownLabels.of(annotations, target)
     own = labels.values[labels.known]
-    counts = np.bincount(own, minlength=len(annotations.label_map)) if own.ndim == 1 else own.sum(axis=0)
+    counts = np.bincount(own, minlength=len(annotations.label_classes)) if own.ndim == 1 else own.sum(axis=0)
     return counts.astype(np.float64), np.array([float(len(own))])
 
 

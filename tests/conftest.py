@@ -103,6 +103,14 @@ def tiny_masks(tiny_data: Path) -> Experiment:
     return config
 
 
+@pytest.fixture
+def tiny_joint(tiny: Experiment, tiny_masks: Experiment) -> Experiment:
+    """As `tiny`, for boxes and masks on one backbone."""
+    tiny.heads |= tiny_masks.heads
+    tiny.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
+    return tiny
+
+
 def _experiment(kind: str, head: HeadConfig, root: Path) -> Experiment:
     return Experiment(
         name="tiny",
@@ -203,6 +211,12 @@ def trained_labels(_runs: Path, tiny_labels: Experiment, written: Written, comma
 def trained_masks(_runs: Path, tiny_masks: Experiment, written: Written, command: Command) -> Path:
     """A run of `tiny_masks`, as `trained`."""
     return _trained_once(_runs / "masks", written(tiny_masks), command)
+
+
+@pytest.fixture
+def trained_joint(_runs: Path, tiny_joint: Experiment, written: Written, command: Command) -> Path:
+    """A run of `tiny_joint`, as `trained`."""
+    return _trained_once(_runs / "joint", written(tiny_joint), command)
 
 
 def _trained_once(run: Path, config: Path, command: Command) -> Path:

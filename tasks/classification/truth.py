@@ -38,7 +38,7 @@ class KnownLabels:
         if kind == "single" and target in ("single", "ordinal"):
             return cls(own, own >= 0)
         if kind == "single" and target == "multi":  # plain classes: exactly one is there
-            return cls(own[:, None] == np.arange(len(annotations.label_map)), own >= 0)
+            return cls(own[:, None] == np.arange(len(annotations.label_classes)), own >= 0)
         if kind != target:
             raise UserError(
                 f"{annotations.report.source}: its labels are of the kind {kind!r}, but the head's target is "

@@ -5,10 +5,11 @@ import numpy as np
 from tasks.classification.truth import KnownLabels
 from tasks.config import ClassificationConfig, Experiment
 from tasks.data.annotations import Annotations
+from tasks.head_choice import learning_heads
 
 
 def set_value_scale(config: Experiment, annotations: Annotations) -> None:
-    """Fill in `value_mean` and `value_std` of regression heads that have none.
+    """Fill in `value_mean` and `value_std` of regression heads that learn and have none.
 
     They stay in the config, so that a checkpoint holds what it was trained with. A number that is the same in all
     images keeps a spread of 1.
@@ -16,7 +17,8 @@ def set_value_scale(config: Experiment, annotations: Annotations) -> None:
     Raises:
         UserError: no image of the split has numbers.
     """
-    for head in config.heads.values():
+    for name in learning_heads(config):
+        head = config.heads[name]
         if not isinstance(head, ClassificationConfig) or head.target != "regression":
             continue
         labels = KnownLabels.of(annotations, "regression")

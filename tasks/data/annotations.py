@@ -63,6 +63,8 @@ class Annotations:
         segments: outlines of the objects, or None when they were not read.
         image_labels: what is known of whole images: (I,) int64, 0 .. K-1, of plain and ordinal classes, -1 if unknown;
             (I, K) uint8 of 0 and 1 of multi-label data; (I, K) float32 of regression, NaN if unknown.
+        image_label_map: classes of `image_labels`, where they are not those of the objects: they are numbers of
+            objects, or came from a table beside the data.
         mask_files: where the class of every pixel is drawn.
         frames: (I,) int32, which frame or slice of its file an image is; None where every file is one image.
         slice_axis: of the slices of a volume.
@@ -91,6 +93,17 @@ class Annotations:
     pixels: Tensor | None = None
     groups: Names | None = None
     weights: Tensor | None = None
+    image_label_map: LabelMap | None = None
+
+    @property
+    def label_classes(self) -> LabelMap:
+        """Classes of `image_labels`."""
+        return self.image_label_map or self.label_map
+
+    @property
+    def own_image_labels(self) -> Tensor | None:
+        """`image_labels`, where they are what the data set itself is about, and its classes theirs."""
+        return self.image_labels if self.image_label_map is None else None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -181,7 +194,8 @@ class Annotations:
             int((counts == 0).sum()),
         )
         image_labels = _rows(self.image_labels, chosen)
-        report.content = describe_content(image_labels, self.mask_files is not None, self.label_map)
+        described = None if self.own_image_labels is None else image_labels
+        report.content = describe_content(described, self.mask_files is not None, self.label_map)
         return replace(
             self,
             split=split,

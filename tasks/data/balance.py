@@ -48,8 +48,8 @@ def sampling_weights(annotations: Annotations, balance: float) -> Weights | None
 def _classes(annotations: Annotations) -> npt.NDArray[np.bool_] | None:
     """(I, K), which classes each image has; None of a regression."""
     images, count = len(annotations), len(annotations.label_map)
-    if annotations.image_labels is not None:
-        labels = annotations.image_labels.numpy()
+    if annotations.own_image_labels is not None:
+        labels = annotations.own_image_labels.numpy()
         if labels.ndim == 1:
             return np.asarray(labels[:, None] == np.arange(count))
         return None if np.issubdtype(labels.dtype, np.floating) else labels > 0

@@ -4,10 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.config import DataConfig
-from tasks.data.annotations import Annotations
+from tasks.data.annotations import Annotations, Objects
 from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation
 from tasks.data.augmentation.geometry import Annotated, clip
 from tasks.data.combined import Combination, combines
+from tasks.data.companion_labels import count_objects
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.semantic import semantic_masks
 from tasks.data.wanted import Wanted
@@ -93,10 +94,18 @@ class Dataset:
             labels=objects.labels[item.rows],
             crowd=objects.crowd[item.rows],
             outlines=item.outlines,
-            image_labels=label_values(annotations, index) if wanted.labels else None,
+            image_labels=self._image_labels(index, objects, item.rows) if wanted.labels else None,
             masks=item.masks,
             outlined=annotations.outlined(index)[item.rows] if self._outlines else None,
         )
+
+    def _image_labels(self, index: int, objects: Objects, left: npt.NDArray[np.int64]) -> Floats:
+        """(K,) of an image of which the objects `left` are left."""
+        counted = self.config.count_objects
+        if counted is None:
+            return label_values(self.annotations, index)
+        labels, crowd = objects.labels[left], objects.crowd[left]
+        return count_objects(labels, crowd, len(self.annotations.label_map), counted)
 
 
 def label_values(annotations: Annotations, index: int) -> Floats:
@@ -108,6 +117,6 @@ def label_values(annotations: Annotations, index: int) -> Floats:
         return np.zeros(0, np.float32) if np.isnan(own).any() else own.astype(np.float32)
     if own < 0:
         return np.zeros(0, np.float32)
-    values = np.zeros(len(annotations.label_map), np.float32)
+    values = np.zeros(len(annotations.label_classes), np.float32)
     values[own] = 1
     return values

@@ -81,10 +81,10 @@ def content_of_each(annotations: Annotations) -> tuple[Counts, Indices]:
     """What images hold: (M, K + 2) of 0 and 1, which classes, whether none, and a 1 to count images; and which of
     these M rows each image has, (I,).
 
-    From the labels of images if there are any, else from the masks, else from the boxes.
+    From the labels of images if the data is about them, else from the masks, else from the boxes.
     """
     count, classes = len(annotations), len(annotations.label_map)
-    labels = None if annotations.image_labels is None else annotations.image_labels.numpy()
+    labels = None if annotations.own_image_labels is None else annotations.own_image_labels.numpy()
     if labels is not None and labels.ndim == 1:
         kinds = np.concatenate([np.eye(classes + 1), np.ones((classes + 1, 1))], axis=1)
         return kinds, np.where(labels < 0, classes, labels)

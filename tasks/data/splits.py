@@ -3,6 +3,7 @@
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.companion_labels import with_labels_of, with_object_counts
 from tasks.data.folds import divide, group_of_each, make_folds
 
 # Importing a reader's module registers it.
@@ -145,11 +146,23 @@ def _grouping(whole: Annotations, config: DataConfig) -> str:
 
 def _read(reader: Reader, split: str, config: DataConfig, wanted: Wanted) -> Annotations:
     outlines = wanted.outlines or wanted.masks is not None or config.augment.copy_paste > 0
-    return reader.read(split, masks=outlines)
+    annotations = reader.read(split, masks=outlines)
+    if wanted.labels is None or annotations.image_labels is not None:
+        return annotations
+    if config.count_objects is not None:
+        return with_object_counts(annotations, config.count_objects, wanted.labels)
+    table = reader.table if isinstance(reader, CellsFolder) else config.image_labels
+    if table is None:
+        return annotations
+    if not table.is_file():
+        raise UserError(f"data.image_labels {table} is not a file; expected a table (CSV) that names the images")
+    # The names of classes in the config are those of objects.
+    options = config.model_copy(update={"class_names": None})
+    return with_labels_of(annotations, CsvTable(table, options, wanted.labels))
 
 
 def _require_usable(reader: Reader, train: Annotations, val: Annotations, wanted: Wanted) -> None:
-    if train.label_map != val.label_map:
+    if (train.label_map, train.label_classes) != (val.label_map, val.label_classes):
         raise UserError(
             f"{reader.root}: the splits {train.split!r} and {val.split!r} list different categories "
             f"({train.label_map} | {val.label_map}); expected the same ids and names in both"
@@ -186,7 +199,8 @@ def _require_labels(train: Annotations) -> None:
     if train.image_labels is None:
         raise UserError(
             f"{train.report.source}: has no labels of whole images; expected {', '.join(LABELS.values())}: "
-            "check data.root and data.format"
+            "check data.root and data.format, or give a table of labels with data.image_labels, or set "
+            "data.count_objects"
         )
 
 
@@ -222,16 +236,24 @@ def _overlaps(train: Annotations, val: Annotations, config: DataConfig) -> list[
     return [f"{len(both)} groups ({', '.join(both[:3])}{', ...' * (len(both) > 3)}) {where}: {advice}"] if both else []
 
 
+def _looked_for(config: DataConfig, wanted: Wanted) -> dict[type[Reader], str]:
+    if wanted.boxes or config.count_objects is not None:
+        return BOXES
+    if wanted.masks is not None:
+        return MASKS
+    return LABELS if config.image_labels is None else {**BOXES, **MASKS}
+
+
 def _open_reader(config: DataConfig, wanted: Wanted) -> Reader:
     labels = wanted.labels or "single"
     if config.format == "cells":
         cells = CellsFolder(config.root)
         only_labels = wanted.labels is not None and not wanted.boxes and wanted.masks is None
-        return CsvTable(cells.root, config, labels) if only_labels else cells
+        return CsvTable(cells.root, config, labels) if only_labels and config.count_objects is None else cells
     root = config.root
     if root is None:
         raise UserError("data.root is not set; give the folder of the data, or data.format=cells for a sample")
-    looked_for = BOXES if wanted.boxes else MASKS if wanted.masks is not None else LABELS
+    looked_for = _looked_for(config, wanted)
     expected = ", or ".join(looked_for.values())
     if not root.exists():
         raise UserError(f"data.root {root} does not exist; expected a folder with {expected}")

@@ -37,12 +37,16 @@ class CellsFolder(CocoFolder):
 
     Args:
         root: folder to write them under; None is the cache (`POLYHEAD_CACHE`, else `~/.cache/polyhead`).
+
+    Attributes:
+        table: labels of the images.
     """
 
     def __init__(
         self, root: Path | None = None, options: DataConfig | None = None, labels: LabelKind = "single"
     ) -> None:
         super().__init__(write_cells(root), options, labels)
+        self.table = self.root / "image_labels.csv"
 
 
 def write_cells(under: Path | None = None, *, seed: int = 0, train: int = 240, val: int = 60, size: int = 128) -> Path:
