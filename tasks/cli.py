@@ -21,9 +21,10 @@ from tasks.checking.arguments import CheckArguments
 from tasks.command_line import early_options, given, parse, take_free_options
 from tasks.config import Experiment, ScheduleConfig
 from tasks.depth_study.arguments import StudyDepthArguments
-from tasks.experiment_file import ExperimentFile, read_experiment
+from tasks.experiment_file import ExperimentFile, Origin, read_experiment
 from tasks.explanation.arguments import ExplainArguments
 from tasks.head_choice import keep_heads
+from tasks.report.arguments import ReportArguments
 
 A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments)
 
@@ -32,7 +33,7 @@ def train(argv: Sequence[str]) -> None:
     """`tools/train.py`."""
     resume = early_options(argv, "--resume").get("--resume")
     resumed = ExperimentFile(Path(resume), _run_config(Path(resume))) if resume else None
-    arguments = _choose(TrainArguments, argv, resumed)
+    arguments, origin = _choose(TrainArguments, argv, resumed)
     if arguments.only:
         _keep_heads(arguments)
     if arguments.check:
@@ -47,6 +48,7 @@ def train(argv: Sequence[str]) -> None:
         init=arguments.init,
         resume=arguments.resume,
         source=arguments.config,
+        origin=origin,
     )
 
 
@@ -60,7 +62,7 @@ def _keep_heads(arguments: TrainArguments) -> None:
 
 def check(argv: Sequence[str]) -> None:
     """`tools/check.py`; its exit code is 1 where an error was found."""
-    arguments = _choose(CheckArguments, argv)
+    arguments, _ = _choose(CheckArguments, argv)
     from tasks.checking.checking import check
 
     outcome = check(arguments.experiment, only=arguments.only, seconds=arguments.seconds, json_file=arguments.json)
@@ -70,7 +72,7 @@ def check(argv: Sequence[str]) -> None:
 
 def cross_validate(argv: Sequence[str]) -> None:
     """`tools/cross_validate.py`."""
-    arguments = _choose(CrossValidateArguments, argv)
+    arguments, _ = _choose(CrossValidateArguments, argv)
     from tasks.cross_validation import cross_validate
 
     cross_validate(arguments.experiment, out=arguments.out, source=arguments.config)
@@ -78,14 +80,15 @@ def cross_validate(argv: Sequence[str]) -> None:
 
 def study_depth(argv: Sequence[str]) -> None:
     """`tools/study_depth.py`."""
-    arguments = _choose(StudyDepthArguments, argv)
+    arguments, _ = _choose(StudyDepthArguments, argv)
     from tasks.depth_study.study import study_depth
 
     study_depth(arguments.experiment, arguments.networks, out=arguments.out)
 
 
-def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None = None) -> A:
-    """The arguments of a command that trains: from the config named first, with what the command line changes in it.
+def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None = None) -> tuple[A, Origin]:
+    """The arguments of a command that trains: from the config named first, with what the command line changes in it;
+    and where they come from.
 
     Where the config names data that is not there, and nobody asked for it, its sample takes its place.
 
@@ -101,6 +104,7 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
             f"no config given first; try python tools/{tool}.py configs/det/faster_rcnn_r50_fpn.py, or --help"
         )
     source: ExperimentFile = resumed or read_experiment(Path(early["config"]))
+    as_read = source.experiment.model_dump(mode="json")
     arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
     root = arguments.experiment.data.root
     if root is not None and not root.exists() and resumed is None:
@@ -116,11 +120,12 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
         ]
         Reporter().notice("NO DATA: THIS IS A SAMPLE RUN", lines)
         source = ExperimentFile(source.path, source.sample())
+        as_read = source.experiment.model_dump(mode="json")
         arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
     if arguments.experiment.backbone.name != source.experiment.backbone.name:
         _leave_out_foreign_options(arguments.experiment, source.experiment, argv)
     _require_one_unit(arguments.experiment.schedule, source.experiment.schedule, argv)
-    return arguments
+    return arguments, Origin(source.path, as_read, tuple(argv))
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -156,6 +161,14 @@ def explain(argv: Sequence[str]) -> None:
     from tasks.explanation.explaining import explain_images
 
     explain_images(arguments)
+
+
+def report(argv: Sequence[str]) -> None:
+    """`tools/report.py`."""
+    arguments = parse(ReportArguments, argv)
+    from tasks.report.report import report
+
+    report(arguments)
 
 
 def list_registered(argv: Sequence[str]) -> None:
@@ -207,6 +220,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "report": report,
     "study_depth": study_depth,
     "benchmark": benchmark,
     "list": list_registered,

@@ -222,6 +222,8 @@ class RunnerConfig(Section):
     """Steps between lines of metrics.jsonl."""
     pictures: Natural = 8
     """Validation images drawn with predictions after each evaluation."""
+    report: bool = True
+    """Write report.html, curves, metrics and errors on one page, when training is done."""
     tensorboard: bool = False
     """Also write TensorBoard events (needs the extra `tensorboard`)."""
 

@@ -14,6 +14,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.loader import evaluation_loader
 from tasks.drawing import Picture, save_picture, side_by_side
 from tasks.head_choice import learning_heads
+from tasks.image_results import ImageResults
 from tasks.inference import Predictor
 from tasks.kinds import task_of
 from tasks.label_map import LabelMap
@@ -128,6 +129,34 @@ class Evaluator:
                     scorer.draw(pictures)
         shared: dict[str, float] = broadcast_object_list([metrics])[0]
         return shared
+
+    def results(self, step: int, metrics: Mapping[str, float]) -> list[ImageResults]:
+        """What the last metrics rest on, image by image, of each head; in the main process alone.
+
+        Args:
+            step: of the scored weights.
+            metrics: as `evaluate` gave them.
+        """
+        return [
+            ImageResults(
+                head=head,
+                kind=scorer.kind,
+                split=scorer.annotations.split,
+                step=step,
+                labels=scorer.labels,
+                images=tuple(map(scorer.annotations.title, range(len(scorer.annotations)))),
+                metrics={
+                    name.removeprefix(f"{head}/"): value
+                    for name, value in metrics.items()
+                    if name.startswith(f"{head}/")
+                },
+                lower=scorer.lower,
+                main=scorer.main_metric,
+                options=scorer.options(),
+                arrays=scorer.arrays(),
+            )
+            for head, scorer in self.scorers.items()
+        ]
 
     def notes(self) -> list[str]:
         """Counts that the last metrics rest on, for people."""

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +15,21 @@ from tasks.config import Experiment, Section
 from tasks.head_config import HEAD_SECTIONS
 from tasks.image_spec import ImageSpec
 from tasks.plugins import import_file, registering_modules
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an experiment comes from.
+
+    Attributes:
+        file: the config.
+        as_read: what it says, as json, before the command line changed any of it.
+        command: the words after the name of the tool.
+    """
+
+    file: Path
+    as_read: dict[str, Any]
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

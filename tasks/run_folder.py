@@ -2,8 +2,11 @@
 
 runs/faster_rcnn_r50_fpn/
     config.json      the resolved experiment; tools/train.py runs it again
+    starts.jsonl     a line each time it was started or resumed: command, config as read, machine, versions
     metrics.jsonl    a line each `log_every` steps and one an evaluation
     checkpoints/     see tasks/checkpoint.py
+    results/         what the metrics of the best checkpoint rest on, see tasks/image_results.py
+    report.html      curves, metrics, errors and examples on one page
     pictures/        predictions drawn on validation images
     tensorboard/     when asked for
 """
@@ -29,8 +32,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.json"
+        self.starts = path / "starts.jsonl"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.results = path / "results"
+        self.report = path / "report.html"
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
 
@@ -58,9 +64,14 @@ class RunFolder:
 
     def begun_in_vain(self) -> bool:
         """Whether it holds nothing but what a run writes before its first checkpoint."""
-        known = (self.config, self.metrics, self.checkpoints, self.tensorboard)
+        known = (self.config, self.starts, self.metrics, self.checkpoints, self.tensorboard)
         unsaved = self.checkpoints.is_dir() and not any(self.checkpoints.glob("step_*"))
         return unsaved and all(entry in known for entry in self.path.iterdir())
+
+    def log_start(self, record: dict[str, Any]) -> None:
+        """Append one line to starts.jsonl."""
+        with self.starts.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -69,15 +80,7 @@ class RunFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a line cut off by a crash is left out."""
-        if not self.metrics.exists():
-            return []
-        records = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return records
+        return whole_lines(self.metrics)
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`: a resumed run will log it again."""
@@ -102,3 +105,14 @@ class RunFolder:
                 f"{error.filename or self.path}: no space left on the disk; free some space and go on with "
                 f"--resume {self.path}"
             ) from error
+
+
+def whole_lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a file of json lines, none where there is no file; a line cut off by a crash is left out."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records

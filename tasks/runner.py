@@ -4,6 +4,7 @@ Everything random is a pure function of the seed, the step and the image, so a r
 resumed from its last checkpoint ends with the weights of one that was left alone, bit for bit on a CPU.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,7 @@ from tasks.checkpoint import (
     save_checkpoint,
 )
 from tasks.config import Experiment
+from tasks.cost import CostMeter
 from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
 from tasks.ema import MovingAverage
@@ -108,6 +110,8 @@ class Runner:
         self.total_steps = count_steps(loader.steps_per_epoch, config.schedule)
         self.signals = StopSignals(folder.path, reporter)
         self.saved_at = time.monotonic()
+        self.gradient_norm = torch.tensor(0.0)
+        self.meter = CostMeter(accelerator.device)
 
     def train(self) -> dict[str, float]:
         """Train to the end of the schedule, or until early stopping, and return the metrics of the last evaluation.
@@ -147,11 +151,15 @@ class Runner:
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
             self.watch.add(losses)
         self.watch.check_step(self.step, batches)
-        clip = self.config.optimizer.clip_grad_norm
-        if self.config.optimizer.l1 or clip:
+        clip, due = self.config.optimizer.clip_grad_norm, self._line_due(self.step + 1)
+        if self.config.optimizer.l1 or clip or due:
             self.accelerator.unscale_gradients()  # Once: a second time would be refused.
         if self.config.optimizer.l1:
             add_l1_gradient(self.optimizer)
+        if due:
+            self.gradient_norm = nn.utils.get_total_norm(
+                weight.grad for weight in self.model.parameters() if weight.grad is not None
+            )
         if clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
@@ -164,7 +172,7 @@ class Runner:
         """Log, save and stop where due."""
         self.images_seen += images * self.accelerator.num_processes
         record = None
-        if self.step % self.config.runner.log_every == 0 or self.step == self.total_steps:
+        if self._line_due(self.step):
             record = self._log(epoch)
         self.progress.update(self.step, record)
         every = self.config.runner.save_every_steps
@@ -174,6 +182,9 @@ class Runner:
             self._save()
         if stop:
             raise Interrupted(self._stopped())
+
+    def _line_due(self, step: int) -> bool:
+        return step % self.config.runner.log_every == 0 or step == self.total_steps
 
     def _must_stop(self) -> bool:
         """Whether to stop now. Processes must do so after the same step, so they ask each other when a line is due."""
@@ -197,6 +208,7 @@ class Runner:
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             "images_per_second": self.images_seen / seconds,
             "data_wait": self.waited / seconds,
+            "gradient_norm": _finite(self.gradient_norm),
             "losses": losses,
         }
         if self.config.losses.learned and self.bare.loss_weights is not None:
@@ -228,12 +240,15 @@ class Runner:
         if self.accelerator.is_main_process:
             # Before the line is logged: a run killed in between evaluates again, one killed after it never would.
             if self._best() is record:
+                for results in self.evaluator.results(self.step, metrics):
+                    results.save(self.folder.results)
                 mark_best(self.folder.checkpoints, self.checkpoint, self.monitor, metrics[self.monitor])
             self._record(record)
             prune_checkpoints(self.folder.checkpoints, self.config.runner.keep_last)
 
     def _record(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
+            record["cost"] = self.meter.read()
             self.folder.log(record)
             if self.events:
                 self.events.write(record)
@@ -292,3 +307,9 @@ class Runner:
         """Processes exchange gradients only in the last pass of a step."""
         context: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self.model)
         return context
+
+
+def _finite(value: Tensor) -> float | None:
+    """A number for json, which has no infinity: fp16 gradients overflow now and then, and such a step is left out."""
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -10,6 +10,7 @@ from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.drawing import Picture
 from tasks.explanation.subject import Question, Subject
+from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
 
 
@@ -23,10 +24,12 @@ class Scorer(ABC):
         labels: classes of the head.
 
     Attributes:
+        kind: of target, as results that are kept call it.
         lower: names of metrics that are better when lower, and -1 where nothing could be measured; all others are
             better when higher.
     """
 
+    kind: ClassVar[Kind]
     lower: frozenset[str] = frozenset()
 
     def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
@@ -61,6 +64,14 @@ class Scorer(ABC):
     @abstractmethod
     def metrics(self, collected: Sequence[Any]) -> dict[str, float]:
         """Metric by name from what all processes collected, each image once; -1 where nothing could be measured."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """What the last call of `metrics` rests on, image by image, with the arrays named as a report reads them."""
+
+    def options(self) -> dict[str, Any]:
+        """What else is needed to read `arrays`, as json."""
+        return {}
 
     def notes(self) -> list[str]:
         """Lines to print below the metrics of the last call of `metrics`: counts that the numbers rest on."""

@@ -35,7 +35,7 @@ class EventLog:
                 {f"{name}/{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
             )
             for tag, number in named.items():
-                if tag != "step":
+                if tag != "step" and number is not None:
                     self._writer.add_scalar(tag, number, record["step"])
         self._writer.flush()
 

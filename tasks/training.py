@@ -15,6 +15,7 @@ from tasks.data.loader import TrainingLoader
 from tasks.data.splits import open_splits
 from tasks.device import build_accelerator, describe
 from tasks.evaluation import Evaluator, show_metrics
+from tasks.experiment_file import Origin
 from tasks.head_choice import learning_heads
 from tasks.inference import Predictor
 from tasks.initial_weights import load_initial_weights, resting_labels, run_to_start_from
@@ -25,6 +26,7 @@ from tasks.progress import Reporter
 from tasks.run_folder import RunFolder
 from tasks.runner import Runner
 from tasks.seeding import derive_seed
+from tasks.start import describe_start
 from tasks.step_time import StepTime
 from tasks.tensorboard import require_tensorboard
 from tasks.training_statistics import fill_from_data
@@ -37,6 +39,7 @@ def train_experiment(
     init: Path | None = None,
     resume: Path | None = None,
     source: Path | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, float]:
     """Train `config` and return the metrics of the last evaluation.
 
@@ -47,6 +50,7 @@ def train_experiment(
             label map, starts anew.
         resume: a run to go on with; then `out` and `init` are not used.
         source: the file that `config` came from, for the commands shown at the end.
+        origin: what the report tells of where the settings come from.
 
     Raises:
         UserError: something given cannot be used.
@@ -62,9 +66,14 @@ def train_experiment(
             f"warning: schedule.warmup_steps is {config.schedule.warmup_steps}, so the learning rate does not reach "
             f"{config.optimizer.lr:g} within the {runner.total_steps} steps; set it lower"
         )
+    if runner.accelerator.is_main_process:
+        with folder.full_disk_told():
+            folder.log_start(describe_start(runner.step, device, config, origin))
     metrics = runner.train()
     if runner.accelerator.is_main_process:
         show_metrics(reporter, metrics, runner.evaluator.notes())
+        if config.runner.report:
+            _write_report(runner)
         _conclude(reporter, folder, source or folder.config)
     return metrics
 
@@ -164,12 +173,28 @@ def _require_metric(monitor: str | None, known: list[str]) -> None:
         raise UserError(f"runner.monitor is {monitor!r}; expected one of the metrics {', '.join(known)}")
 
 
+def _write_report(runner: Runner) -> None:
+    """Write the report of a run that is done; whatever goes wrong with it is told, and the run is not the worse."""
+    folder, reporter = runner.folder, runner.reporter
+    try:
+        from tasks.report.report import write_report
+        from tasks.report.run_reading import read_run
+
+        write_report(read_run(folder.path), runner.config, runner.accelerator, folder.report)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reporter.say(f"warning: no report was written ({reason}); try python tools/report.py {folder.path}")
+
+
 def _conclude(reporter: Reporter, folder: RunFolder, source: Path) -> None:
     """Where the pictures are, and what a person would want next."""
     run = folder.path
     pictures = len(list(folder.pictures.glob("*")))
     reporter.say(f"\n{pictures} pictures of validation images and metrics: {folder.pictures}")
-    reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}\n\nnext:")
+    reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}")
+    if folder.report.exists():
+        reporter.say(f"report, to be opened in a browser: {folder.report}")
+    reporter.say("\nnext:")
     reporter.say(f"  python tools/predict.py {run} IMAGES          # on your own images, folder or glob")
     reporter.say(f"  python tools/evaluate.py {run}                # the same table again, of the best checkpoint")
     reporter.say(f"  python tools/train.py {source} --init {run} --data.root FOLDER   # go on with your own data")

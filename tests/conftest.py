@@ -118,7 +118,7 @@ def _experiment(kind: str, head: HeadConfig, root: Path) -> Experiment:
         heads={kind: head},
         data=DataConfig(root=root, batch_size=2, short_side=(64,), long_side=64, workers=0),
         schedule=ScheduleConfig(epochs=1, warmup_steps=2),
-        runner=RunnerConfig(device="cpu", precision="fp32", log_every=1, pictures=2),
+        runner=RunnerConfig(device="cpu", precision="fp32", log_every=1, pictures=2, report=False),
     )
 
 

@@ -10,11 +10,11 @@ from tasks.benchmark.arguments import Activity, BenchmarkArguments, require_sens
 from tasks.benchmark.evaluation import compare_evaluators
 from tasks.benchmark.fit import find_largest_batches
 from tasks.benchmark.loading import compare_loading
-from tasks.benchmark.machine import describe_machine
 from tasks.benchmark.models import compare_models
 from tasks.benchmark.profile import profile_stages
 from tasks.benchmark.startup import measure_startup
 from tasks.benchmark.table import Table, as_markdown
+from tasks.machine import describe_machine
 from tasks.output import write_whole
 from tasks.progress import Reporter
 

@@ -1,49 +1,22 @@
 """Scores labels of whole images: classes, several at once, in order, and numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from heads.contract import ImageLabels, LabelKind, Prediction
-from tasks.classification.metrics import (
-    PRESENT,
-    Bools,
-    Calibration,
-    ClassRates,
-    Floats,
-    Ints,
-    confusion_matrix,
-    decided,
-    mean_defined,
-    quadratic_weighted_kappa,
-    ranking,
-    regression_metrics,
-)
+from tasks.classification.label_measures import LOWER, OVERALL, LabelMeasures
+from tasks.classification.metrics import Floats, Ints
 from tasks.classification.truth import KnownLabels
 from tasks.config import Experiment
 from tasks.data.annotations import Annotations
+from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
 from tasks.task import Scorer
-
-# The first few are the headline.
-OVERALL: dict[LabelKind, tuple[str, ...]] = {
-    "single": ("balanced_accuracy", "accuracy", "AUROC", "AP", "F1", "ECE"),
-    "multi": ("mAP", "AUROC", "F1", "F1_micro", "exact_match", "ECE"),
-    "ordinal": ("QWK", "MAE", "accuracy", "balanced_accuracy", "F1"),
-    "regression": ("R2", "MAE", "RMSE", "Pearson"),
-}
-BY_CLASS: dict[LabelKind, tuple[str, ...]] = {
-    "single": ("precision", "recall", "F1"),
-    "multi": ("AP", "AUROC", "F1"),
-    "ordinal": ("precision", "recall", "F1"),
-    "regression": OVERALL["regression"],
-}
-LOWER = ("ECE", "MAE", "RMSE")
-TOP = 5
 
 Collected = tuple[Ints, npt.NDArray[np.float32]]
 
@@ -60,10 +33,13 @@ class ClassificationScorer(Scorer):
     `regression`: R2, which has no unit and can be averaged over numbers that have.
     """
 
+    kind: ClassVar[Kind] = "labels"
+
     def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
         super().__init__(head, config, annotations, labels)
         self.target: LabelKind = config.heads[head].factory_options().get("target", "single")
         self.lower = frozenset((*LOWER, *(f"{metric}/{name}" for metric in LOWER for name in labels.names)))
+        self.measures = LabelMeasures(labels, self.target)
         self.reset()
 
     @property
@@ -77,20 +53,15 @@ class ClassificationScorer(Scorer):
         return OVERALL[self.target][:3]
 
     def names(self) -> list[str]:
-        """Those of `OVERALL` and `BY_CLASS`, with "top5" where there are more classes than that."""
-        top = [f"top{TOP}"] if self.target == "single" and len(self.labels) > TOP else []
-        # A single number's own metrics are the overall ones.
-        shown = () if self.target == "regression" and len(self.labels) == 1 else BY_CLASS[self.target]
-        return [*OVERALL[self.target], *top, *(f"{metric}/{name}" for metric in shown for name in self.labels.names)]
+        """Those of `LabelMeasures`."""
+        return self.measures.names()
 
     def reset(self) -> None:
         """Forget all predictions."""
         self.indices: list[int] = []
         self.scores: list[npt.NDArray[np.float32]] = []
-        self._notes: list[str] = []
-        self.confusion: Ints | None = None
-        self.calibration: Calibration | None = None
-        self.numbers: tuple[Floats, Floats] | None = None
+        self.measures.reset()
+        self._scored: tuple[Ints, npt.NDArray[Any], Floats]
 
     def add(self, index: int, prediction: Prediction) -> None:
         """Take the scores of image `index`."""
@@ -110,127 +81,37 @@ class ClassificationScorer(Scorer):
         indices, scores = indices[order], scores[order].astype(np.float64)
         kept = self._truth.known[indices]
         truth, scores = self._truth.values[indices][kept], scores[kept]
-        self._notes = []
+        self._scored = indices[kept], truth, scores
+        metrics = self.measures(truth, scores)
         if not kept.all():
-            self._notes.append(f"{int((~kept).sum())} of {len(kept)} images have no label and are left out")
-        measure: dict[LabelKind, Callable[..., dict[str, float]]] = {
-            "single": self._single,
-            "multi": self._multi,
-            "ordinal": self._ordinal,
-            "regression": self._regression,
-        }
-        found = measure[self.target](truth, scores)
-        return {name: -1.0 if np.isnan(found[name]) else found[name] for name in self.names()}
+            left_out = f"{int((~kept).sum())} of {len(kept)} images have no label and are left out"
+            self.measures.notes.insert(0, left_out)
+        return metrics
+
+    def arrays(self) -> Arrays:
+        """`index` (N,) of the labelled images in the split, `truth` as in `KnownLabels.values`, `scores` (N, K)."""
+        index, truth, scores = self._scored
+        return {"index": index, "truth": truth, "scores": scores}
+
+    def options(self) -> dict[str, Any]:
+        """The target."""
+        return {"target": self.target}
 
     def notes(self) -> list[str]:
         """Images and classes that are left out."""
-        return self._notes
+        return self.measures.notes
 
     def draw(self, folder: Path) -> None:
         """`<head>_confusion.png`, `<head>_calibration.png` and `<head>_numbers.png`, those that the target has."""
         from tasks.classification import plots
 
-        if self.confusion is not None:
-            plots.draw_confusion(folder / f"{self.head}_confusion.png", self.confusion, self.labels.names)
-        if self.calibration is not None:
-            plots.draw_calibration(folder / f"{self.head}_calibration.png", self.calibration)
-        if self.numbers is not None:
-            plots.draw_numbers(folder / f"{self.head}_numbers.png", *self.numbers, self.labels.names)
+        if self.measures.confusion is not None:
+            plots.draw_confusion(folder / f"{self.head}_confusion.png", self.measures.confusion, self.labels.names)
+        if self.measures.calibration is not None:
+            plots.draw_calibration(folder / f"{self.head}_calibration.png", self.measures.calibration)
+        if self.measures.numbers is not None:
+            plots.draw_numbers(folder / f"{self.head}_numbers.png", *self.measures.numbers, self.labels.names)
 
     @cached_property
     def _truth(self) -> KnownLabels:
         return KnownLabels.of(self.annotations, self.target)
-
-    def _single(self, truth: Ints, scores: Floats) -> dict[str, float]:
-        predicted = decided(scores, self.target)
-        self.calibration = Calibration.of(scores.max(axis=1, initial=0), predicted == truth)
-        own = truth[:, None] == np.arange(len(self.labels))
-        areas, precisions = self._rankings(own, scores)
-        ranked = slice(1, 2) if len(self.labels) == 2 else slice(None)
-        given = np.take_along_axis(scores, truth[:, None], axis=1)
-        # Of equal scores the first class comes first, as in `decided`.
-        ahead = (scores > given) | ((scores == given) & (np.arange(len(self.labels)) < truth[:, None]))
-        return {
-            **self._decisions(truth, predicted),
-            "AUROC": mean_defined(areas[ranked]),
-            "AP": mean_defined(precisions[ranked]),
-            "ECE": self.calibration.error,
-            f"top{TOP}": mean_defined(ahead.sum(axis=1) < TOP),
-        }
-
-    def _ordinal(self, truth: Ints, scores: Floats) -> dict[str, float]:
-        predicted = decided(scores, self.target)
-        decisions = self._decisions(truth, predicted)
-        return {
-            **decisions,
-            "QWK": quadratic_weighted_kappa(cast(Ints, self.confusion)),
-            "MAE": mean_defined(np.abs(predicted - truth)),
-        }
-
-    def _multi(self, truth: Bools, scores: Floats) -> dict[str, float]:
-        predicted = scores >= PRESENT
-        areas, precisions = self._rankings(truth, scores)
-        hits, annotated, found = (rows.sum(axis=0) for rows in (truth & predicted, truth, predicted))
-        self._note_missing(annotated)
-        self.calibration = Calibration.of(scores.reshape(-1), truth.reshape(-1))
-        rates = ClassRates.of(hits, annotated, found)
-        whole = ClassRates.of(*(np.asarray([counts.sum()]) for counts in (hits, annotated, found)))
-        return {
-            "mAP": mean_defined(precisions),
-            "AUROC": mean_defined(areas),
-            "F1": mean_defined(rates.f1),
-            "F1_micro": float(whole.f1[0]),
-            "exact_match": mean_defined((truth == predicted).all(axis=1)),
-            "ECE": self.calibration.error,
-            **self._by_class("AP", precisions),
-            **self._by_class("AUROC", areas),
-            **self._by_class("F1", rates.f1),
-        }
-
-    def _regression(self, truth: Floats, predicted: Floats) -> dict[str, float]:
-        self.numbers = truth, predicted
-        each = [regression_metrics(truth[:, k], predicted[:, k]) for k in range(len(self.labels))]
-        alike = [name for name, values in zip(self.labels.names, each, strict=True) if np.isnan(values["R2"])]
-        if alike:
-            self._notes.append(
-                f"R2 and Pearson cannot be measured where all annotated numbers are alike: {_some(alike)}"
-            )
-        found: dict[str, float] = {}
-        for metric in OVERALL["regression"]:
-            values = np.asarray([own[metric] for own in each])
-            found |= {metric: mean_defined(values), **self._by_class(metric, values)}
-        return found
-
-    def _decisions(self, truth: Ints, predicted: Ints) -> dict[str, float]:
-        """What follows from the decided classes alone."""
-        self.confusion = confusion_matrix(truth, predicted, len(self.labels))
-        hits, annotated, found = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        self._note_missing(annotated)
-        rates = ClassRates.of(hits, annotated, found)
-        return {
-            "accuracy": mean_defined(truth == predicted),
-            "balanced_accuracy": mean_defined(rates.recall),
-            "F1": mean_defined(rates.f1),
-            **self._by_class("precision", rates.precision),
-            **self._by_class("recall", rates.recall),
-            **self._by_class("F1", rates.f1),
-        }
-
-    def _rankings(self, truth: Bools, scores: Floats) -> tuple[Floats, Floats]:
-        """(K,) AUROC and (K,) average precision of each class against the rest."""
-        columns = zip(np.ascontiguousarray(truth.T), np.ascontiguousarray(scores.T), strict=True)  # quicker to sort
-        pairs = [ranking(own, score) for own, score in columns]
-        areas, precisions = np.asarray(pairs).T
-        return areas, precisions
-
-    def _by_class(self, metric: str, values: Floats) -> dict[str, float]:
-        return {f"{metric}/{name}": float(value) for name, value in zip(self.labels.names, values, strict=True)}
-
-    def _note_missing(self, annotated: Ints) -> None:
-        missing = [name for name, count in zip(self.labels.names, annotated, strict=True) if not count]
-        if missing:
-            self._notes.append(f"left out of the means, because no image has it: {_some(missing)}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

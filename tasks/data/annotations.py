@@ -122,9 +122,13 @@ class Annotations:
 
     def describe(self, index: int) -> str:
         """Path of an image, with its frame or row where the file holds several."""
+        return str(self.root / self.title(index))
+
+    def title(self, index: int) -> str:
+        """The same, relative to the root."""
         several = self.frames is not None or self.pixels is not None
         number = self.frame(index) if self.frames is not None else self.image_id(index)
-        return f"{self.file(index)}[{number}]" if several else str(self.file(index))
+        return f"{self.name(index)}[{number}]" if several else self.name(index)
 
     def image(self, index: int, spec: ImageSpec, exif: Exif = "auto") -> Pixels:
         """(H, W, C) stored pixels of an image, as `read_image` gives them.

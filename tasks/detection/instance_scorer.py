@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from hotcoco import COCO
 
@@ -12,8 +13,9 @@ from heads.contract import Detections, Prediction
 from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.detection.coco_metric import METRICS, Rows, score_instances
-from tasks.detection.run_lengths import run_lengths
+from tasks.detection.run_lengths import joined, run_lengths
 from tasks.detection.scorer import DetectionScorer
+from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
 from tasks.task import Scorer
 
@@ -42,12 +44,15 @@ class InstanceScorer(Scorer):
     so that what is found there is neither right nor wrong.
     """
 
+    kind: ClassVar[Kind] = "instances"
+
     def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
         super().__init__(head, config, annotations, labels)
         self.boxes = DetectionScorer(head, config, annotations, labels)
         self.counts: list[str] = []
         self.sizes: Sizes = {}
         self._truth: COCO | None = None
+        self._scored = Instances(np.empty((0, 7)), [], {})
 
     @property
     def main_metric(self) -> str:
@@ -89,9 +94,27 @@ class InstanceScorer(Scorer):
             self._truth = COCO(instance_truth(self.annotations, sizes))
         rows = [row for part in collected for row in part.rows.tolist()]
         counts = [own for part in collected for own in part.counts]
+        self._scored = Instances(np.asarray(rows, np.float64).reshape(-1, 7), counts, sizes)
         masks = score_instances(self._truth, rows, counts, sizes)
         named = {f"segm {name}": value for name, value in masks.items()} | boxes
         return {name: named[name] for name in self.names()}
+
+    def arrays(self) -> Arrays:
+        """Those of the boxes, all `sizes`, and the run lengths of masks, see `joined`: `found_masks` and `truth_masks`;
+        `truth_crowd` (M,), which of these are crowd regions where masks are scored.
+        """
+        arrays, truth = self.boxes.arrays(), self._truth
+        assert truth is not None  # metrics have been asked for
+        annotations = truth.load_anns(truth.get_ann_ids())
+        ids = arrays["image_ids"].tolist()
+        sizes = [self._scored.sizes.get(image) or self.annotations.size(row) or (0, 0) for row, image in enumerate(ids)]
+        return {
+            **arrays,
+            "sizes": np.asarray(sizes, np.int32).reshape(-1, 2),
+            "found_masks": joined(self._scored.counts),
+            "truth_masks": joined([truth.ann_to_rle(own)["counts"].decode("ascii") for own in annotations]),
+            "truth_crowd": np.array([own["iscrowd"] for own in annotations], np.bool_),
+        }
 
     def notes(self) -> list[str]:
         """What FROC counted."""

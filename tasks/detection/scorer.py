@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from hotcoco import COCO
@@ -13,6 +14,7 @@ from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.detection.coco_metric import METRICS, Rows, detection_rows, score_detections
 from tasks.detection.froc import FrocCurve, froc_curve
+from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
 from tasks.task import Scorer
 
@@ -20,10 +22,13 @@ from tasks.task import Scorer
 class DetectionScorer(Scorer):
     """The 12 COCO numbers, AP by class, and sensitivities at the rates of false positives that the config names."""
 
+    kind: ClassVar[Kind] = "boxes"
+
     def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
         super().__init__(head, config, annotations, labels)
         self.found: list[Rows] = []
         self.curve: FrocCurve | None = None
+        self.scored: Rows = np.empty((0, 7))
 
     @property
     def main_metric(self) -> str:
@@ -60,13 +65,29 @@ class DetectionScorer(Scorer):
 
     def metrics(self, collected: Sequence[Rows]) -> dict[str, float]:
         """The COCO numbers, and those of FROC with their mean as "FROC"."""
-        rows = np.concatenate([np.empty((0, 7)), *collected])
+        rows = self.scored = np.concatenate([np.empty((0, 7)), *collected])
         scores = score_detections(self._truth, rows)
         if self.rates:
             self.curve = froc_curve(self.annotations, rows, self.labels, self.config.metrics.froc_iou)
             named = {name: self.curve.sensitivity_at(rate) for name, rate in self.rates.items()}
             scores |= {**named, "FROC": float(np.mean(list(named.values())))}
         return {name: scores[name] for name in self.names()}
+
+    def arrays(self) -> Arrays:
+        """`image_ids` (I,), `sizes` (I, 2); `found` (N, 7) as from `detection_rows`; `truth` (M, 8) of image id, x, y,
+        width, height, raw category id, area and whether it is a crowd.
+        """
+        data = self.annotations
+        owner = np.repeat(data.image_ids.numpy(), np.diff(data.offsets.numpy()))
+        corners = data.boxes.numpy()
+        columns = (owner, corners[:, :2], corners[:, 2:] - corners[:, :2], np.asarray(data.label_map.ids)[data.labels])
+        truth = np.column_stack([*columns, data.areas.numpy(), data.crowd.numpy()]).astype(np.float64)
+        return {
+            "image_ids": data.image_ids.numpy(),
+            "sizes": data.sizes.numpy(),
+            "found": self.scored,
+            "truth": truth,
+        }
 
     def notes(self) -> list[str]:
         """What FROC counted."""

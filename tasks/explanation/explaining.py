@@ -77,10 +77,12 @@ def explain_images(arguments: ExplainArguments) -> None:
                 continue
             explainer = explainers[name]
             maps = explainer(batch, prediction, subjects)
-            heats = [_heat(one, explainer.method, (image.shape[0], image.shape[1]), config.data) for one in maps]
+            heats = [
+                heat_in_image(one, explainer.method, (image.shape[0], image.shape[1]), config.data) for one in maps
+            ]
             picture = Picture.of(image, config.image)
             panels = [_predicted(task, picture, prediction, labels, arguments.threshold)]
-            panels += [_explained(picture, *each) for each in zip(subjects, heats, strict=True)]
+            panels += [explained(picture, *each) for each in zip(subjects, heats, strict=True)]
             stem = place.stem(image_id) + (f"_{name}" if len(config.heads) > 1 else "")
             with writing(arguments.out):
                 save_picture(arguments.out / f"{stem}.png", draw_sheet(panels, _caption(explainer, batch.sizes)))
@@ -114,8 +116,13 @@ def _question(arguments: ExplainArguments, labels: LabelMap, task: type[Task]) -
 
 
 def _method(arguments: ExplainArguments, task: type[Task]) -> Method:
+    return arguments.method or default_method(task)
+
+
+def default_method(task: type[Task]) -> Method:
+    """The method for a kind of target, where none is asked for."""
     # What averages gradients over the map shows every object of a class, and not only the one asked for.
-    return arguments.method or ("gradcam" if task.reads == "labels" else "layercam")
+    return "gradcam" if task.reads == "labels" else "layercam"
 
 
 def _way_out(task: type[Task], arguments: ExplainArguments) -> str:
@@ -124,7 +131,7 @@ def _way_out(task: type[Task], arguments: ExplainArguments) -> str:
     return "; name classes with --classes to explain them all the same"
 
 
-def _heat(one: Tensor, method: Method, size: tuple[int, int], config: DataConfig) -> Heat:
+def heat_in_image(one: Tensor, method: Method, size: tuple[int, int], config: DataConfig) -> Heat:
     """A map of the pixels that the network was given, as shares of its largest value, in the whole original image."""
     heat = one.numpy()
     highest = np.percentile(heat, HIGHEST_PERCENTILE) if method == "integrated_gradients" else heat.max()
@@ -143,7 +150,7 @@ def _predicted(
     return "predicted", drawn
 
 
-def _explained(picture: Picture, subject: Subject, heat: Heat) -> tuple[str, Picture]:
+def explained(picture: Picture, subject: Subject, heat: Heat) -> tuple[str, Picture]:
     """A panel with the heat, and where the subject lies."""
     drawn, zoom = picture.copy(), picture.zoom
     draw_heat(drawn, heat)

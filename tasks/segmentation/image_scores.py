@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heads.contract import IGNORED
-from tasks.segmentation.overlap import Counts, count_pixels, count_pixels_of_planes
+from tasks.segmentation.overlap import Counts, confusion, count_pixels_of_planes, margins
 
 Mask = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -22,6 +22,7 @@ class ImageScores:
         hd95: (K,); NaN where a class is neither annotated nor predicted.
         surface_dice: (K,), likewise.
         millimetres: its spacing is known, so `hd95` and the tolerance are not in pixels.
+        pairs: (P, 3), which value is taken for which in how many pixels, where each pixel has one class; else (0, 3).
     """
 
     index: int
@@ -29,6 +30,7 @@ class ImageScores:
     hd95: Floats
     surface_dice: Floats
     millimetres: bool
+    pairs: Counts
 
 
 def score_image(
@@ -56,7 +58,13 @@ def score_image(
     """
     from tasks.segmentation.surface_distance import hausdorff_95, surface_dice, surface_distances
 
-    counts = count_pixels_of_planes(truth, predicted) if overlapping else count_pixels(truth[0], predicted[0], classes)
+    pairs = np.zeros((0, 3), np.int64)
+    if overlapping:
+        counts = count_pixels_of_planes(truth, predicted)
+    else:
+        matrix = confusion(truth[0], predicted[0], classes)
+        counts, places = margins(matrix), np.nonzero(matrix)
+        pairs = np.column_stack([*places, matrix[places]]).astype(np.int64)
     rows, columns = spacing or (1.0, 1.0)
     hd95, close = np.full((2, classes), np.nan)
     for label in np.flatnonzero(counts[1:, 1:].any(axis=1)).tolist():
@@ -68,4 +76,4 @@ def score_image(
         inside = [(masks[plane] == value) & (truth[plane] != IGNORED) for masks in (truth, predicted)]
         distances = surface_distances(inside[0].view(np.uint8), inside[1].view(np.uint8), (rows, columns))
         hd95[label], close[label] = hausdorff_95(distances), surface_dice(distances, tolerance)
-    return ImageScores(index, counts, hd95, close, spacing is not None)
+    return ImageScores(index, counts, hd95, close, spacing is not None, pairs)

@@ -8,8 +8,8 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def count_pixels(truth: Mask, predicted: Mask, classes: int) -> Counts:
-    """Counts of one plane in which every pixel has one class.
+def confusion(truth: Mask, predicted: Mask, classes: int) -> Counts:
+    """Pixels of one plane in which every pixel has one class, by what they are and what they are taken for.
 
     Args:
         truth: (H, W), 0 is background, k + 1 is class k, what is `IGNORED` takes no part.
@@ -17,12 +17,22 @@ def count_pixels(truth: Mask, predicted: Mask, classes: int) -> Counts:
         classes: K.
 
     Returns:
-        (K + 1, 3): of background and each class the pixels in both, in `predicted`, in `truth`.
+        (K + 1, K + 1), a row for each value of `truth`.
     """
     # One number for each pair of values; a row for every value of a byte, so that ignored pixels need no selection.
     pairs = truth.astype(np.uint16) * (classes + 1) + predicted
     matrix = np.bincount(pairs.reshape(-1), minlength=256 * (classes + 1)).reshape(256, -1)[: classes + 1]
-    return np.stack([matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)], axis=1).astype(np.int64)
+    return matrix.astype(np.int64)
+
+
+def margins(matrix: Counts) -> Counts:
+    """(K + 1, 3) of background and each class the pixels in both, in `predicted`, in `truth`, of a `confusion`."""
+    return np.stack([matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)], axis=1)
+
+
+def count_pixels(truth: Mask, predicted: Mask, classes: int) -> Counts:
+    """The `margins` of the `confusion` of two planes; arguments as there."""
+    return margins(confusion(truth, predicted, classes))
 
 
 def count_pixels_of_planes(truth: Mask, predicted: Mask) -> Counts:

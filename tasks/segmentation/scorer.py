@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ from heads.contract import IGNORED, Prediction, SemanticMasks
 from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.data.semantic import semantic_masks
+from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
 from tasks.segmentation.image_scores import ImageScores, score_image
-from tasks.segmentation.overlap import Counts, dice, iou
+from tasks.segmentation.mask_measures import measure_masks
+from tasks.segmentation.overlap import Counts, dice
 from tasks.task import Scorer
 
 Floats = npt.NDArray[np.float64]
@@ -39,6 +41,8 @@ class SegmentationScorer(Scorer):
 
     Lengths are in millimetres where the spacing of pixels is known (`data.spacing`, else the file), else in pixels.
     """
+
+    kind: ClassVar[Kind] = "masks"
 
     def __init__(self, head: str, config: Experiment, annotations: Annotations, labels: LabelMap) -> None:
         super().__init__(head, config, annotations, labels)
@@ -100,16 +104,30 @@ class SegmentationScorer(Scorer):
         """Metric by name, as the class's description defines them; -1 where nothing could be measured."""
         # In the order of the split: sums of floats must not depend on the number of processes.
         self.scored = sorted((scores for part in collected for scores in part), key=lambda scores: scores.index)
-        counts = self._counts().sum(axis=0)
-        by_class = {"Dice": dice(counts)[1:], "IoU": iou(counts)[1:]}
-        by_class |= {kind: _means(values) for kind, values in self._by_image().items()}
-        named: dict[str, Any] = {kind: _means(values) for kind, values in by_class.items()}
-        named["mIoU"], named["mIoU_with_background"] = named["IoU"], _means(iou(counts))
-        pixels = counts[:, 2].sum()
-        named["pixel_accuracy"] = counts[:, 0].sum() / pixels if pixels else np.nan
-        for kind, values in by_class.items():
-            named |= {f"{kind}/{name}": value for name, value in zip(self.labels.names, values, strict=True)}
-        return {name: -1.0 if np.isnan(named[name]) else float(named[name]) for name in self.names()}
+        by_image = self._by_image()
+        found = measure_masks(self._counts(), by_image["HD95"], by_image["surface_Dice"], self.labels.names)
+        return {name: found[name] for name in self.names()}
+
+    def arrays(self) -> Arrays:
+        """`index` (I,) of the images in the split; `counts` (I, K + 1, 3), `hd95` and `surface_dice` (I, K) as in
+        `ImageScores`; `confusion` (K + 1, K + 1) of all pixels, zeros where classes may overlap.
+        """
+        matrix = np.zeros((len(self.labels) + 1, len(self.labels) + 1), np.int64)
+        for scores in self.scored:
+            truth, predicted, pixels = scores.pairs.T
+            matrix[truth, predicted] += pixels
+        by_image = self._by_image()
+        return {
+            "index": np.array([scores.index for scores in self.scored], np.int64),
+            "counts": self._counts(),
+            "hd95": by_image["HD95"],
+            "surface_dice": by_image["surface_Dice"],
+            "confusion": matrix,
+        }
+
+    def options(self) -> dict[str, Any]:
+        """Whether classes may overlap, and whether there is a background."""
+        return {"overlapping": self.overlapping, "background": self.background}
 
     def notes(self) -> list[str]:
         """The unit of lengths, and how many images each class was measured on."""
@@ -167,11 +185,3 @@ class SegmentationScorer(Scorer):
         if self.config.data.spacing is not None or data.pixels is not None:
             return self.config.data.spacing
         return read_spacing(data.file(index), data.frame(index), data.slice_axis)
-
-
-def _means(values: Floats) -> Floats:
-    """Mean over the first axis of what is not NaN; NaN where nothing is left."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    means: Floats = np.where(count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
-    return means

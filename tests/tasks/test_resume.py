@@ -29,7 +29,7 @@ from tests.conftest import SMALL_DETECTOR
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 STEPS_PER_EPOCH, EPOCHS = 5, 24
-TIMING = ("images_per_second", "data_wait")
+TIMING = ("images_per_second", "data_wait", "cost")
 
 
 class Trainer:

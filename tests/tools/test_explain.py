@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.config import DataConfig, Experiment
-from tasks.explanation.explaining import _heat
+from tasks.explanation.explaining import heat_in_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def test_heat_lies_in_the_part_that_the_network_was_given() -> None:
     import torch
 
     config = DataConfig(size=(32, 32), center_crop=(16, 16))
-    heat = _heat(torch.full((16, 16), 3.0), "gradcam", (64, 128), config)
+    heat = heat_in_image(torch.full((16, 16), 3.0), "gradcam", (64, 128), config)
     assert heat.shape == (64, 128)
     assert heat[17:47, 34:94].min() == 1
     assert heat[:15].max() == heat[:, :30].max() == heat[49:].max() == heat[:, 98:].max() == 0

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tasks.benchmark.floor import convolution_rate
-from tasks.benchmark.machine import describe_machine
 from tasks.benchmark.models import measure_memory
 from tasks.benchmark.process_memory import in_own_process
 from tasks.benchmark.workloads import WORKLOADS, contestants
+from tasks.machine import describe_machine
 from tasks.multiply_adds import multiply_adds
 
 QUICK = ("cifar", "unet")

@@ -52,7 +52,7 @@ def _processor() -> str:
 
 def _commit() -> str:
     """Of this checkout, marked where files differ from it; empty where there is none, or no git."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)

@@ -1,0 +1,27 @@
+"""What the pages take on the command line; nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+
+
+@dataclass
+class ReportArguments:
+    """Write what a run has come to as one HTML page: curves, metrics with intervals, errors, the worst images."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder."""
+    out: Path | None = None
+    """The page to write; by default report.html in the run folder."""
+    data: Path | None = None
+    """Where the data lie now, if that is not what the config says."""
+    images: int = 6
+    """Worst images to show of each head; 0 shows none, and needs neither data nor model."""
+    draws: int = 500
+    """Of images with repetition, for intervals; 0 leaves intervals out."""
+    device: Device = "auto"
+    """Where to run the model."""

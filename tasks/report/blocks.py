@@ -1,0 +1,154 @@
+"""What a page is made of; the template knows how each kind of block looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    quiet: bool = False
+    """A remark that a reader may pass over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number to be seen at once, with a line on how sure it is or what it means."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Numbers side by side."""
+
+    kind: ClassVar[str] = "tiles"
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart as SVG, whose colours are those of the page.
+
+    Attributes:
+        title: heading.
+        svg: from `tasks.report.chart.chart`.
+        told: what a reader would see in it, for those who cannot.
+        caption: how to read it.
+        keys: names of the series, in the order of their colours, where there are several.
+    """
+
+    title: str
+    svg: str
+    told: str
+    caption: str = ""
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Charts in as many columns as fit."""
+
+    kind: ClassVar[str] = "figures"
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell with a background: `strength`, 0 .. 1, of the colour for `tone`."""
+
+    text: str
+    strength: float = 0.0
+    tone: str = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text, or of `Cell`; the first column heads each row.
+
+    Attributes:
+        title: heading.
+        columns: headings.
+        rows: as many entries each.
+        note: below it.
+        folded: shown when asked for.
+        prose: all columns are text, and none numbers.
+    """
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    note: str = ""
+    folded: bool = False
+    prose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image: its data URI, size in pixels, what it shows, and a line below it."""
+
+    source: str
+    width: int
+    height: int
+    told: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Pictures of one image of the data, side by side."""
+
+    title: str
+    pictures: Sequence[Picture]
+    note: str = ""
+    marks: Sequence[str] = ()
+    """Names by which examples can be shown alone, such as their classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Examples below each other; with a row of `filters`, those of one mark can be shown alone."""
+
+    kind: ClassVar[str] = "examples"
+    title: str
+    examples: Sequence[Example]
+    note: str = ""
+    filters: Sequence[str] = ()
+
+
+Block = Text | Tiles | Figures | Table | Examples
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page, with an entry in its table of contents."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+        title: of the window, and the heading.
+        lead: a line below it.
+        facts: short ones by name, in the head.
+        sections: in order.
+        legend: series of all charts by name, with their number, where charts share them.
+    """
+
+    title: str
+    lead: str
+    facts: Mapping[str, str]
+    sections: Sequence[Section]
+    legend: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,35 @@
+"""A page as one HTML file that needs nothing from elsewhere."""
+
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from tasks.report.blocks import Page
+
+HERE = Path(__file__).parent
+
+
+def render(page: Page) -> str:
+    """The page as HTML; all text in it is escaped, charts and the stylesheet are ours."""
+    style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    return _environment().get_template("page.html").render(page=page, style=style)
+
+
+def fold(text: str) -> str:
+    """An id for a heading: letters, digits and hyphens of it."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text.lower()).strip("-")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fold"] = fold
+    return environment

@@ -1,0 +1,171 @@
+"""The report of a run: puts its parts together and writes them as one page."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accelerate.accelerator import Accelerator
+
+from backbones.errors import UserError
+from tasks.checkpoint import load_checkpoint
+from tasks.config import Experiment
+from tasks.image_results import ImageResults
+from tasks.output import write_whole
+from tasks.progress import Reporter
+from tasks.report.arguments import ReportArguments
+from tasks.report.blocks import Block, Examples, Figures, Page, Section, Text
+from tasks.report.boxes import box_blocks, worst_boxes
+from tasks.report.curves import metric_figures, training_figures
+from tasks.report.illustrate import Illustrator
+from tasks.report.intervals import Measured, measure, metric_blocks
+from tasks.report.labels import label_blocks, worst_labels
+from tasks.report.masks import mask_blocks, worst_masks
+from tasks.report.provenance import cost_section, settings_section
+from tasks.report.ranking import Ranked
+from tasks.report.render import render
+from tasks.report.run_reading import Run, read_run
+
+WORST: dict[str, Callable[[ImageResults], Sequence[Ranked]]] = {
+    "boxes": worst_boxes,
+    "instances": worst_boxes,
+    "masks": worst_masks,
+    "labels": worst_labels,
+}
+
+
+def report(arguments: ReportArguments) -> Path:
+    """What `tools/report.py` does; returns the page.
+
+    Raises:
+        UserError: the folder is no run, a file in it is damaged, or the page cannot be written.
+    """
+    from tasks.predicting import accelerator_for
+
+    reporter = Reporter()
+    run = read_run(arguments.run)
+    config = run.config.model_copy(deep=True)
+    if arguments.data is not None:
+        config.data.root = arguments.data
+    accelerator = accelerator_for(config, arguments.device)
+    if run.best_step is not None and not _up_to_date(run):
+        reporter.say("the results of the best checkpoint are not kept with the run; evaluating it")
+        from tasks.report.evaluate_again import evaluate_again
+
+        run = evaluate_again(run, config, accelerator, reporter)
+    page = arguments.out or run.folder.report
+    write_report(run, config, accelerator, page, images=arguments.images, draws=arguments.draws)
+    reporter.say(f"written to {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return page
+
+
+def write_report(
+    run: Run, config: Experiment, accelerator: Accelerator, page: Path, *, images: int = 6, draws: int = 500
+) -> None:
+    """Write the page of a run, with the parts that it has come to.
+
+    Args:
+        run: as read.
+        config: its experiment, with the data where they lie now.
+        accelerator: device and precision of the model.
+        page: file to write.
+        images: worst ones to show of each head.
+        draws: of images, for intervals.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    sections = [_curves_section(run)]
+    illustrator: Illustrator | str = "no checkpoint was saved" if run.best_step is None else ""
+    if run.results and images and not illustrator:
+        try:
+            checkpoint = load_checkpoint(run.folder.path, prefer_best=True)
+            illustrator = Illustrator(checkpoint, config, accelerator)
+        except UserError as error:
+            illustrator = str(error)
+    for head, results in run.results.items():
+        measured = measure(results, draws)
+        sections.append(_head_section(head, results, measured, illustrator if images else None, images))
+    sections += [settings_section(run), cost_section(run)]
+    html = render(Page(config.name, _lead(run), _facts(run), [own for own in sections if own.blocks]))
+    write_whole(page, lambda file: file.write_text(html, encoding="utf-8"))
+
+
+def _up_to_date(run: Run) -> bool:
+    return set(run.results) == set(run.config.heads) and all(
+        results.step == run.best_step for results in run.results.values()
+    )
+
+
+def _lead(run: Run) -> str:
+    network = f"{run.config.backbone.name} with {', '.join(head.name for head in run.config.heads.values())}"
+    if not run.lines and not run.evaluations:
+        return f"{network}. The run has not logged anything yet."
+    if not run.results:
+        return f"{network}, {run.step:,} steps. Nothing has been evaluated yet."
+    first = next(iter(run.results.values()))
+    return f"{network}, {run.step:,} steps; scored on the {len(first.images):,} images of {first.split!r}."
+
+
+def _facts(run: Run) -> dict[str, str]:
+    config, schedule = run.config, run.config.schedule
+    facts = {
+        "length": f"{schedule.steps:,} steps" if schedule.steps else f"{schedule.epochs} epochs",
+        "batch": str(config.data.batch_size),
+        "optimizer": f"{config.optimizer.name}, rate {config.optimizer.lr:g}",
+        "seed": str(config.runner.seed),
+    }
+    if run.starts:
+        facts |= {"device": run.starts[-1]["device"], "started": run.starts[0]["time"].replace("T", " ")[:16]}
+    if run.best_step is not None:
+        facts["best checkpoint"] = f"step {run.best_step:,}"
+    return facts
+
+
+def _curves_section(run: Run) -> Section:
+    name = run.config.name
+    headline = [f"{head}/{results.main}" for head, results in run.results.items()]
+    figures = [
+        *metric_figures({name: run.evaluations}, headline, {name: run.best_step}),
+        *training_figures({name: run.lines}),
+    ]
+    blocks: list[Block] = [Figures(figures)] if figures else [Text("The run has not logged a line of training yet.")]
+    return Section("curves", "Training", blocks)
+
+
+def _head_section(
+    head: str, results: ImageResults, measured: Measured, illustrator: Illustrator | str | None, images: int
+) -> Section:
+    headline = _headline(results)
+    blocks = metric_blocks(measured, headline, results.labels.names)
+    match results.kind:
+        case "boxes" | "instances":
+            blocks += box_blocks(results, measured)
+        case "masks":
+            blocks += mask_blocks(results)
+        case "labels":
+            blocks += label_blocks(results)
+    if illustrator is not None:
+        blocks += _worst(head, results, illustrator, images)
+    what = {"boxes": "boxes", "instances": "boxes and masks", "masks": "masks", "labels": "labels"}[results.kind]
+    return Section(f"head-{head}", what.capitalize() if head == what else f"{head}: {what}", blocks)
+
+
+def _headline(results: ImageResults) -> list[str]:
+    """The main metric first, then the overall ones, at most six."""
+    overall = [name for name in results.metrics if "/" not in name]
+    return list(dict.fromkeys([results.main, *overall]))[:6]
+
+
+def _worst(head: str, results: ImageResults, illustrator: Illustrator | str, images: int) -> list[Block]:
+    ranked = WORST[results.kind](results)
+    if not ranked:
+        return [Text("No image was predicted wrongly.", quiet=True)] if results.images else []
+    if isinstance(illustrator, str):
+        return [Text(f"The worst images cannot be shown: {illustrator}", quiet=True)]
+    examples = []
+    for own in ranked[:images]:
+        try:
+            examples.append(illustrator.example(head, own.image, own.image, own.note))
+        except UserError as error:
+            return [Text(f"The worst images cannot be shown: {error}", quiet=True)]
+    title = f"The worst {len(examples)} of {len(results.images):,} images" if len(examples) > 1 else "The worst image"
+    return [Examples(title, examples)]
