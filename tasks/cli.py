@@ -24,7 +24,7 @@ from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, Origin, read_experiment
 from tasks.explanation.arguments import ExplainArguments
 from tasks.head_choice import keep_heads
-from tasks.report.arguments import ReportArguments
+from tasks.report.arguments import CompareArguments, ReportArguments
 
 A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments)
 
@@ -171,6 +171,14 @@ def report(argv: Sequence[str]) -> None:
     report(arguments)
 
 
+def compare(argv: Sequence[str]) -> None:
+    """`tools/compare.py`."""
+    arguments = parse(CompareArguments, argv)
+    from tasks.report.compare import compare
+
+    compare(arguments)
+
+
 def list_registered(argv: Sequence[str]) -> None:
     """`tools/list.py`."""
     arguments = parse(ListArguments, argv)
@@ -221,6 +229,7 @@ COMMANDS = {
     "predict": predict,
     "explain": explain,
     "report": report,
+    "compare": compare,
     "study_depth": study_depth,
     "benchmark": benchmark,
     "list": list_registered,

@@ -25,3 +25,19 @@ class ReportArguments:
     """Of images with repetition, for intervals; 0 leaves intervals out."""
     device: Device = "auto"
     """Where to run the model."""
+
+
+@dataclass
+class CompareArguments:
+    """Tell whether runs differ by more than chance: a paired bootstrap over the images that all were scored on."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Two to eight run folders; the others are compared with the first."""
+    out: Path = Path("comparison.html")
+    """The page to write."""
+    data: Path | None = None
+    """Where the data lie now, if that is not what the configs say; for runs whose results are not kept with them."""
+    draws: int = 2000
+    """Of images with repetition."""
+    device: Device = "auto"
+    """Where to run a model, for runs whose results are not kept with them."""

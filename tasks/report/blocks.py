@@ -114,13 +114,24 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Examples below each other; with a row of `filters`, those of one mark can be shown alone."""
+    """Examples below each other, or side by side where they are `compact`.
+
+    Attributes:
+        title: heading.
+        examples: in order.
+        note: below the heading.
+        filters: marks of which those of one can be shown alone.
+        keys: what the colours in the pictures stand for, each with red, green and blue, 0 .. 255.
+        compact: narrow examples.
+    """
 
     kind: ClassVar[str] = "examples"
     title: str
     examples: Sequence[Example]
     note: str = ""
     filters: Sequence[str] = ()
+    keys: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    compact: bool = False
 
 
 Block = Text | Tiles | Figures | Table | Examples

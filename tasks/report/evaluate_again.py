@@ -15,12 +15,20 @@ from tasks.progress import Reporter
 from tasks.report.run_reading import Run
 
 
+def kept(run: Run) -> bool:
+    """Whether the results of the best checkpoint lie with the run, for every head."""
+    return set(run.results) == set(run.config.heads) and all(
+        results.step == run.best_step for results in run.results.values()
+    )
+
+
 def evaluate_again(run: Run, config: Experiment, accelerator: Accelerator, reporter: Reporter) -> Run:
     """The run with the results of its best checkpoint, which are kept with it from now on.
 
     Raises:
         UserError: the checkpoint or the data cannot be used, or the run folder cannot be written.
     """
+    reporter.say(f"{run.folder.path}: the results of its best checkpoint are not kept with it; evaluating it")
     checkpoint = load_checkpoint(run.folder.path, prefer_best=True)
     _, val, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
     labels = head_labels(config, val)

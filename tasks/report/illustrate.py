@@ -10,6 +10,7 @@ from accelerate.accelerator import Accelerator
 from backbones.errors import UserError
 from tasks.checkpoint import Checkpoint, require_same_labels
 from tasks.config import Experiment
+from tasks.data.sample import Batch
 from tasks.data.splits import open_splits
 from tasks.drawing import Image
 from tasks.drawing import Picture as Drawing
@@ -21,6 +22,7 @@ from tasks.predicting import ImagePlace, batch_of_one, load_predictor
 from tasks.report.blocks import Example, Picture
 
 LONGEST = 560  # pixels of the long side of a picture
+LONGEST_LABELLED = 300  # where nothing is drawn in the image
 QUALITY = 82  # of JPEG
 SHOWN_FROM = 0.5  # score of boxes
 
@@ -67,13 +69,16 @@ class Illustrator:
         with torch.no_grad(), self.accelerator.autocast():
             (prediction,) = self._predictor(batch)[head]
         drawing = Drawing.of(pixels, self.config.image)
-        truth, found = drawing.copy(), drawing.copy()
-        task.draw_truth(truth, self.data, row, labels)
-        task.draw(found, prediction, labels, SHOWN_FROM)
-        pictures = [
-            embedded(truth.pixels, f"{title} with its annotations", "annotated"),
-            embedded(found.pixels, f"{title} with what was predicted", "predicted"),
-        ]
+        if task.reads == "labels":  # of the whole image, which the note tells
+            longest, pictures = LONGEST_LABELLED, [embedded(drawing.pixels, title, "", LONGEST_LABELLED)]
+        else:
+            longest, truth, found = LONGEST, drawing.copy(), drawing.copy()
+            task.draw_truth(truth, self.data, row, labels)
+            task.draw(found, prediction, labels, SHOWN_FROM)
+            pictures = [
+                embedded(truth.pixels, f"{title} with its annotations", "annotated"),
+                embedded(found.pixels, f"{title} with what was predicted", "predicted"),
+            ]
         explainer = self._explainer(head)
         if isinstance(explainer, Explainer):
             subjects = task.subjects(prediction, batch.sizes, labels, Question(None, 1, SHOWN_FROM, None))
@@ -83,8 +88,8 @@ class Illustrator:
                 size = pixels.shape[0], pixels.shape[1]
                 heat = heat_in_image(maps[0], explainer.method, size, self.config.data)
                 what, drawn = explained(drawing, subjects[0], heat)
-                caption = f"{NAMES[explainer.method]} of {what}"
-                pictures.append(embedded(drawn.pixels, f"{title} with a heat map: {caption}", caption))
+                caption = f"{NAMES[explainer.method]} of {what}, from {_cells(explainer, batch)}"
+                pictures.append(embedded(drawn.pixels, f"{title} with a heat map: {caption}", caption, longest))
         return Example(title, pictures, note)
 
     def _explainer(self, head: str) -> Explainer | str:
@@ -96,6 +101,14 @@ class Illustrator:
             except UserError as error:  # a head of somebody else's that cannot be explained
                 self._explainers[head] = str(error)
         return self._explainers[head]
+
+
+def _cells(explainer: Explainer, batch: Batch) -> str:
+    """The feature maps that a heat map is of: where their cells are few, it is no more than a hint."""
+    strides = {level: explainer.model.backbone.features[level].stride for level in explainer.levels}
+    finest = min(strides.values())
+    cells = " x ".join(str(-(-side // finest)) for side in batch.sizes.padded)
+    return f"{' to '.join(dict.fromkeys((next(iter(strides)), list(strides)[-1])))}, {cells} cells"
 
 
 def embedded(pixels: Image, told: str, caption: str = "", longest: int = LONGEST) -> Picture:

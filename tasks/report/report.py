@@ -8,13 +8,16 @@ from accelerate.accelerator import Accelerator
 from backbones.errors import UserError
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment
+from tasks.drawing import class_colour
 from tasks.image_results import ImageResults
 from tasks.output import write_whole
+from tasks.predicting import accelerator_for
 from tasks.progress import Reporter
 from tasks.report.arguments import ReportArguments
 from tasks.report.blocks import Block, Examples, Figures, Page, Section, Text
 from tasks.report.boxes import box_blocks, worst_boxes
 from tasks.report.curves import metric_figures, training_figures
+from tasks.report.evaluate_again import evaluate_again, kept
 from tasks.report.illustrate import Illustrator
 from tasks.report.intervals import Measured, measure, metric_blocks
 from tasks.report.labels import label_blocks, worst_labels
@@ -24,6 +27,7 @@ from tasks.report.ranking import Ranked
 from tasks.report.render import render
 from tasks.report.run_reading import Run, read_run
 
+MOST_KEYS = 12  # classes whose colours are told
 WORST: dict[str, Callable[[ImageResults], Sequence[Ranked]]] = {
     "boxes": worst_boxes,
     "instances": worst_boxes,
@@ -38,18 +42,13 @@ def report(arguments: ReportArguments) -> Path:
     Raises:
         UserError: the folder is no run, a file in it is damaged, or the page cannot be written.
     """
-    from tasks.predicting import accelerator_for
-
     reporter = Reporter()
     run = read_run(arguments.run)
     config = run.config.model_copy(deep=True)
     if arguments.data is not None:
         config.data.root = arguments.data
     accelerator = accelerator_for(config, arguments.device)
-    if run.best_step is not None and not _up_to_date(run):
-        reporter.say("the results of the best checkpoint are not kept with the run; evaluating it")
-        from tasks.report.evaluate_again import evaluate_again
-
+    if run.best_step is not None and not kept(run):
         run = evaluate_again(run, config, accelerator, reporter)
     page = arguments.out or run.folder.report
     write_report(run, config, accelerator, page, images=arguments.images, draws=arguments.draws)
@@ -87,12 +86,6 @@ def write_report(
     sections += [settings_section(run), cost_section(run)]
     html = render(Page(config.name, _lead(run), _facts(run), [own for own in sections if own.blocks]))
     write_whole(page, lambda file: file.write_text(html, encoding="utf-8"))
-
-
-def _up_to_date(run: Run) -> bool:
-    return set(run.results) == set(run.config.heads) and all(
-        results.step == run.best_step for results in run.results.values()
-    )
 
 
 def _lead(run: Run) -> str:
@@ -168,4 +161,6 @@ def _worst(head: str, results: ImageResults, illustrator: Illustrator | str, ima
         except UserError as error:
             return [Text(f"The worst images cannot be shown: {error}", quiet=True)]
     title = f"The worst {len(examples)} of {len(results.images):,} images" if len(examples) > 1 else "The worst image"
-    return [Examples(title, examples)]
+    colours = {name: class_colour(label) for label, name in enumerate(results.labels.names[:MOST_KEYS])}
+    compact = results.kind == "labels"
+    return [Examples(title, examples, keys={} if compact else colours, compact=compact)]

@@ -90,7 +90,8 @@ def test_labels(labels: Experiment, command, written, tmp_path: Path) -> None:
     times = {file: file.stat().st_mtime_ns for file in root.glob("fold_*/checkpoints/step_*/model.safetensors")}
     assert len(times) == FOLDS
     shutil.rmtree(next((root / "fold_2" / "checkpoints").glob("step_*")))
-    shutil.rmtree(root / "fold_2" / "pictures")
+    for kept in ("pictures", "results"):
+        shutil.rmtree(root / "fold_2" / kept)
     (root / "cross_validation.json").unlink()
     said = command("cross_validate", config, "--out", root)
     assert said.code == 0, said.error
