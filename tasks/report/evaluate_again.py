@@ -8,6 +8,7 @@ from tasks.checkpoint import load_checkpoint, require_same_labels
 from tasks.config import Experiment
 from tasks.data.splits import open_splits
 from tasks.evaluation import Evaluator
+from tasks.head_choice import heads_to_use, learning_heads
 from tasks.kinds import head_labels, wanted_targets
 from tasks.output import writing
 from tasks.predicting import load_predictor
@@ -16,8 +17,8 @@ from tasks.report.run_reading import Run
 
 
 def kept(run: Run) -> bool:
-    """Whether the results of the best checkpoint lie with the run, for every head."""
-    return set(run.results) == set(run.config.heads) and all(
+    """Whether the results of the best checkpoint lie with the run, for every head that learns."""
+    return set(run.results) == set(learning_heads(run.config)) and all(
         results.step == run.best_step for results in run.results.values()
     )
 
@@ -29,7 +30,8 @@ def evaluate_again(run: Run, config: Experiment, accelerator: Accelerator, repor
         UserError: the checkpoint or the data cannot be used, or the run folder cannot be written.
     """
     reporter.say(f"{run.folder.path}: the results of its best checkpoint are not kept with it; evaluating it")
-    checkpoint = load_checkpoint(run.folder.path, prefer_best=True)
+    only = learning_heads(config)
+    checkpoint, config = load_checkpoint(run.folder.path, prefer_best=True).keep(only), heads_to_use(config, only)
     _, val, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
     labels = head_labels(config, val)
     require_same_labels(checkpoint, labels)

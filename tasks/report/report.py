@@ -9,6 +9,7 @@ from backbones.errors import UserError
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment
 from tasks.drawing import class_colour
+from tasks.head_choice import heads_to_use, learning_heads
 from tasks.image_results import ImageResults
 from tasks.output import write_whole
 from tasks.predicting import accelerator_for
@@ -76,8 +77,9 @@ def write_report(
     illustrator: Illustrator | str = "no checkpoint was saved" if run.best_step is None else ""
     if run.results and images and not illustrator:
         try:
-            checkpoint = load_checkpoint(run.folder.path, prefer_best=True)
-            illustrator = Illustrator(checkpoint, config, accelerator)
+            only = learning_heads(config)
+            checkpoint = load_checkpoint(run.folder.path, prefer_best=True).keep(only)
+            illustrator = Illustrator(checkpoint, heads_to_use(config, only), accelerator)
         except UserError as error:
             illustrator = str(error)
     for head, results in run.results.items():
