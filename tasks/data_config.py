@@ -143,6 +143,9 @@ class DataConfig(Section):
     antialias: bool | None = None
     """Average pixels where an image shrinks, as networks that label images expect and torchvision's detectors do not;
     None: where `size`, `center_crop` or `augment.random_resized_crop` is set."""
+    reduced_decode: bool | None = None
+    """Decode 8-bit JPEG files for training at a half, a quarter or an eighth of the scale where the image is resized to
+    at most that; evaluation reads whole images. None: where `antialias` averages pixels anyway."""
     repeats: Count = 1
     """Copies of each training image side by side, each changed at random in its own way (repeated augmentation); an
     epoch keeps its length and takes as many fewer images."""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from tasks.config import SliceAxis
-from tasks.data.files.image_file import Exif, Pixels, fit_pixels, read_image
+from tasks.data.files.image_file import Exif, Pixels, fit_pixels, read_reduced
 from tasks.data.files.mask_files import MaskFiles
+from tasks.data.files.reduced_decode import Needed, Size
 from tasks.data.formats.image_labels import describe_content
 from tasks.data.names import Names
 from tasks.data.report import ReadReport
@@ -136,9 +137,19 @@ class Annotations:
         Raises:
             UserError: the image cannot be used.
         """
+        return self.reduced_image(index, spec, exif, None)[0]
+
+    def reduced_image(self, index: int, spec: ImageSpec, exif: Exif, needed: Needed | None) -> tuple[Pixels, Size]:
+        """An image, perhaps at a reduced scale, and the height and width of the whole one; see `read_reduced`.
+
+        Raises:
+            UserError: the image cannot be used.
+        """
         if self.pixels is not None:
-            return fit_pixels(self.file(index), self.pixels[index].numpy().copy(), spec)
-        return read_image(self.file(index), spec, self.size(index), exif, self.frame(index), self.slice_axis)
+            image = fit_pixels(self.file(index), self.pixels[index].numpy().copy(), spec)
+            return image, (image.shape[0], image.shape[1])
+        frame, annotated = self.frame(index), self.size(index)
+        return read_reduced(self.file(index), spec, needed, annotated, exif, frame, self.slice_axis)
 
     def image_id(self, index: int) -> int:
         """The data set's own id of an image."""

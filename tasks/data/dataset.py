@@ -1,11 +1,13 @@
 """Annotated images as samples: read, resize, augment, join with others."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations, Objects
-from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation
+from tasks.data.augmentation.augment import Augmentation, fit_for_evaluation, uses_reduced_decode
 from tasks.data.augmentation.geometry import Annotated, clip
 from tasks.data.combined import Combination, combines
 from tasks.data.companion_labels import count_objects
@@ -45,6 +47,7 @@ class Dataset:
         self.annotations, self.config, self.spec = annotations, config, spec
         self.seed, self.training, self.wanted = seed, training, wanted or Wanted()
         self._augment = Augmentation(config, spec)
+        self._reduces = training and uses_reduced_decode(config)
         # Objects are pasted by their outlines, whether or not these are targets too.
         self._outlines = self.wanted.outlines or (training and config.augment.copy_paste > 0)
         self._combine = None
@@ -72,12 +75,14 @@ class Dataset:
 
     def _read(self, index: int, seed: int) -> Sample:
         annotations, wanted = self.annotations, self.wanted
-        image = annotations.image(index, self.spec, self.config.exif)
-        size = (image.shape[0], image.shape[1])
+        needed = partial(self._augment.needed, seed=seed) if self._reduces else None
+        image, size = annotations.reduced_image(index, self.spec, self.config.exif, needed)
         objects = annotations.objects(index)
         outlines = annotations.masks(index, size) if self._outlines else None
         masks = semantic_masks(annotations, index, size, wanted.masks == "each") if wanted.masks else None
         item = Annotated(image, objects.boxes, np.arange(len(objects.boxes)), outlines, masks)
+        if item.size != size:
+            item.whole = size
         clip(item)
         if self.training:
             self._augment(item, seed)

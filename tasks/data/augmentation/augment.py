@@ -24,6 +24,7 @@ from tasks.data.augmentation.geometry import (
 )
 from tasks.data.augmentation.operations import Span
 from tasks.data.augmentation.policy import RandomPolicy
+from tasks.data.files.reduced_decode import Size
 from tasks.image_spec import ImageSpec
 
 
@@ -51,6 +52,11 @@ def uses_antialias(config: DataConfig) -> bool:
     if config.antialias is not None:
         return config.antialias
     return bool(config.size or config.center_crop or config.augment.random_resized_crop)
+
+
+def uses_reduced_decode(config: DataConfig) -> bool:
+    """Whether training images may be decoded at a reduced scale."""
+    return uses_antialias(config) if config.reduced_decode is None else config.reduced_decode
 
 
 def fill_of(spec: ImageSpec) -> Fill:
@@ -92,19 +98,17 @@ class Augmentation:
         config, random = self.config, np.random.default_rng(seed)
         # All are drawn whatever the config, so that switching one on does not change the others; what needs many draws
         # has a generator of its own.
-        short = self.data.short_side[int(random.integers(len(self.data.short_side)))]
-        jitter = random.uniform(*(config.scale_jitter or (1.0, 1.0)))
+        size = self._resized(item.size, random)
         horizontal, vertical = random.random(2) < (config.horizontal_flip, config.vertical_flip)
         appearance_seed, turns = int(random.integers(2**32)), int(random.integers(4))
         angle, tilt_x, tilt_y = random.uniform(-1, 1, 3)
         crop_at, erases = random.random(2), random.random() < config.erase
 
-        frame, size = (0, 0, *item.size), self.data.size or resized_size(item.size, short, self.data.long_side)
-        size = (max(round(size[0] * jitter), 1), max(round(size[1] * jitter), 1))
+        frame = (0, 0, *item.size)
         if config.random_resized_crop:
             size = resized_crop_size(self.data)
             frame = random_rectangle(item.size, config.random_resized_crop, np.random.default_rng([seed, 1]))
-        if config.rotate or config.shear or config.elastic:
+        if self._warps:
             tilt = affine.shear(*(math.tan(math.radians(config.shear * tilt)) for tilt in (tilt_x, tilt_y)))
             self._warp(item, frame, size, affine.rotation(config.rotate * angle) @ tilt, seed)
         else:
@@ -124,6 +128,22 @@ class Augmentation:
             quarter_turn(item, turns)
         if erases:
             _erase(item, self._fill, np.random.default_rng([seed, 4]))
+
+    def needed(self, size: Size, seed: int) -> Size | None:
+        """What an image of `size` is resized to before anything else is done to it; None where something else is."""
+        cut = self.config.random_resized_crop is not None or (self._warps and not self._antialias)
+        return None if cut else self._resized(size, np.random.default_rng(seed))
+
+    @property
+    def _warps(self) -> bool:
+        return bool(self.config.rotate or self.config.shear or self.config.elastic)
+
+    def _resized(self, size: Size, random: np.random.Generator) -> Size:
+        """By the first two draws of `random`, what an image of `size` is resized to."""
+        short = self.data.short_side[int(random.integers(len(self.data.short_side)))]
+        jitter = random.uniform(*(self.config.scale_jitter or (1.0, 1.0)))
+        height, width = self.data.size or resized_size(size, short, self.data.long_side)
+        return max(round(height * jitter), 1), max(round(width * jitter), 1)
 
     def _warp(
         self, item: Annotated, frame: tuple[int, int, int, int], size: tuple[int, int], tilt: affine.Matrix, seed: int

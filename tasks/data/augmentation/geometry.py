@@ -24,7 +24,7 @@ Fill = npt.NDArray[np.float64]  # (C,) the stored value of pixels that lie outsi
 
 @dataclass(slots=True)
 class Annotated:
-    """An image with its objects, N of them, all in the pixels of `image`.
+    """An image with its objects, N of them, all in the pixels of `image` unless that is not `whole`.
 
     Attributes:
         image: (H, W, C) uint8, uint16 or float32.
@@ -32,6 +32,8 @@ class Annotated:
         rows: (N,) int64, which annotated object each box is, so that labels and the like can be picked out.
         outlines: (N, H, W) uint8 of 0 and 1, or None.
         masks: (H, W, P) uint8 as in `heads.contract.MaskTargets`, or None.
+        whole: (height, width) of the image before it was decoded at a reduced scale, which everything else is in the
+            pixels of; None: it was not. The first change of such an image has to be `resize`.
     """
 
     image: Pixels
@@ -39,11 +41,12 @@ class Annotated:
     rows: npt.NDArray[np.int64]
     outlines: Masks | None = None
     masks: Masks | None = None
+    whole: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return self.image.shape[0], self.image.shape[1]
+        """Height and width that boxes, outlines and masks are in."""
+        return self.whole or (self.image.shape[0], self.image.shape[1])
 
     def keep(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
         """Leave only these objects."""
@@ -71,7 +74,7 @@ def resize(item: Annotated, size: tuple[int, int], antialias: bool = False) -> N
     height, width = item.size
     if (height, width) == size:
         return
-    item.image = resize_image(item.image, size, antialias)
+    item.image, item.whole = resize_image(item.image, size, antialias), None
     item.boxes = item.boxes * np.array([size[1] / width, size[0] / height] * 2)
     if item.outlines is not None:
         outlines = np.zeros((len(item.outlines), *size), np.uint8)

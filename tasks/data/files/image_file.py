@@ -19,6 +19,7 @@ import numpy.typing as npt
 from backbones.errors import UserError
 from tasks.config import SliceAxis
 from tasks.data.files.raster_file import MAX_PIXELS, Exif, Pixels, page_count, read_raster
+from tasks.data.files.reduced_decode import Needed, Size
 from tasks.image_spec import ImageSpec
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "frame_count",
     "is_image",
     "read_image",
+    "read_reduced",
     "read_spacing",
     "read_stored",
 ]
@@ -109,38 +111,64 @@ def read_image(
         UserError: the file is missing, empty, damaged, cut off, no image, too large, of another size than annotated,
             or its channels or depth do not fit the spec.
     """
-    image = read_stored(path, annotated_size, exif, frame, axis)
+    return read_reduced(path, spec, None, annotated_size, exif, frame, axis)[0]
+
+
+def read_reduced(
+    path: Path,
+    spec: ImageSpec,
+    needed: Needed | None,
+    annotated_size: Size | None = None,
+    exif: Exif = "auto",
+    frame: int = 0,
+    axis: SliceAxis = "axial",
+) -> tuple[Pixels, Size]:
+    """An image, and the height and width of the whole one, where something smaller may do.
+
+    An 8-bit JPEG whose size is at least twice what `needed` says of it is decoded at a half, a quarter or an eighth of
+    the scale; percentiles are those of whole images. The other arguments and errors are as in `read_image`.
+    """
+    reducible = needed if spec.percentiles is None else None
+    image, size = _read(path, annotated_size, exif, frame, axis, reducible)
     if path.name.lower().endswith((*DICOM, *NIFTI)) and spec.percentiles is None:
         _require_depth(path, image, spec.bit_depth)
         if spec.bit_depth == 16:
             image = image.astype(np.uint16, copy=False)  # 8 bits hold the same values, and are not scaled to 16
-    return fit_pixels(path, image, spec)
+    return fit_pixels(path, image, spec), size
 
 
-def read_stored(path: Path, annotated_size: tuple[int, int] | None, exif: Exif, frame: int, axis: SliceAxis) -> Pixels:
+def read_stored(path: Path, annotated_size: Size | None, exif: Exif, frame: int, axis: SliceAxis) -> Pixels:
     """(H, W) or (H, W, C) of one image in the channels and the type that its file has; arguments as in `read_image`.
 
     Raises:
         UserError: as `read_image`, whatever the spec.
     """
+    return _read(path, annotated_size, exif, frame, axis, None)[0]
+
+
+def _read(
+    path: Path, annotated_size: Size | None, exif: Exif, frame: int, axis: SliceAxis, needed: Needed | None
+) -> tuple[Pixels, Size]:
     name = path.name.lower()
     if name.endswith(NIFTI):
         from tasks.data.files.nifti_file import read_slice
 
         image = read_slice(path, frame, axis)
+        size = image.shape[0], image.shape[1]
     elif name.endswith(DICOM):
         from tasks.data.files.dicom_file import read_frame
 
         image = read_frame(path, frame)
+        size = image.shape[0], image.shape[1]
     else:
-        image = read_raster(path, annotated_size, exif, frame)
-    if annotated_size is not None and image.shape[:2] != annotated_size:
-        found, stated = (f"{width} x {height}" for height, width in (image.shape[:2], annotated_size))
+        image, size = read_raster(path, annotated_size, exif, frame, needed)
+    if annotated_size is not None and size != annotated_size:
+        found, stated = (f"{width} x {height}" for height, width in (size, annotated_size))
         raise UserError(
             f"{path}: the image is {found} pixels (width x height), annotated as {stated}; expected the size that "
             "was annotated: the file was replaced or resized, or belongs to another annotation"
         )
-    return image
+    return image, size
 
 
 def fit_pixels(path: Path, image: Pixels, spec: ImageSpec) -> Pixels:

@@ -19,11 +19,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from backbones.errors import UserError
+from tasks.data.files.reduced_decode import Needed, Size, reduction
 
 Pixels = npt.NDArray[Any]
 Exif = Literal["auto", "apply", "ignore"]
+JPEG = ("JPEG", "MPO")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
+# By the factor; together with IMREAD_COLOR_RGB they give colour.
+REDUCED = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 ORIENTATION = 0x0112  # EXIF tag, 1 .. 8
 
 # What cv2 would print about a damaged file is said once, with the file's name, by the UserError.
@@ -39,7 +47,9 @@ def page_count(path: Path) -> int:
     return int(getattr(_header(path, _content(path)), "n_frames", 1))
 
 
-def read_raster(path: Path, annotated_size: tuple[int, int] | None, exif: Exif, page: int = 0) -> Pixels:
+def read_raster(
+    path: Path, annotated_size: Size | None, exif: Exif, page: int = 0, needed: Needed | None = None
+) -> tuple[Pixels, Size]:
     """One image in the channels and depth of the file.
 
     Args:
@@ -47,9 +57,10 @@ def read_raster(path: Path, annotated_size: tuple[int, int] | None, exif: Exif, 
         annotated_size: (height, width) in the annotations.
         exif: whether to apply the EXIF orientation.
         page: of a TIFF.
+        needed: how large the image has to be; an 8-bit JPEG may then be decoded at a reduced scale.
 
     Returns:
-        (H, W) or (H, W, C) uint8, uint16, int32 or float32, RGB order.
+        (H, W) or (H, W, C) uint8, uint16, int32 or float32, RGB order; and the height and width of the whole image.
 
     Raises:
         UserError: the file is missing, empty, damaged, cut off, no image, too large, or has no such page.
@@ -58,11 +69,17 @@ def read_raster(path: Path, annotated_size: tuple[int, int] | None, exif: Exif, 
     header = _header(path, data)
     if page:
         _turn_to(path, header, page)
-    orientation = _orientation(header)
-    image = _decode(path, data, header, page)
+    orientation, stored, factor = _orientation(header), (header.height, header.width), 1
+    if needed is not None and header.format in JPEG:
+        size = _turned(stored, _choose_orientation(orientation, stored, annotated_size, exif))
+        factor = reduction(size, needed(size))
+    image = _decode(path, data, header, page, factor)
     if header.format == "TIFF":  # both decoders turn these on their own; 6 and 8 undo each other, the others themselves
         image = turn(image, {6: 8, 8: 6}.get(orientation, orientation))
-    return turn(image, _choose_orientation(orientation, image.shape[:2], annotated_size, exif))
+    if header.format not in JPEG:  # PIL's header may already be turned
+        stored = image.shape[0], image.shape[1]
+    chosen = _choose_orientation(orientation, stored, annotated_size, exif)
+    return turn(image, chosen), _turned(stored, chosen)
 
 
 def turn(image: Pixels, orientation: int) -> Pixels:
@@ -88,13 +105,16 @@ def _content(path: Path) -> bytes:
     return data
 
 
-def _choose_orientation(orientation: int, stored: tuple[int, ...], annotated: tuple[int, int] | None, exif: str) -> int:
+def _choose_orientation(orientation: int, stored: Size, annotated: Size | None, exif: str) -> int:
     if exif == "ignore":
         return 1
-    turned = stored[::-1] if orientation >= 5 else stored
-    if exif == "auto" and stored == annotated and turned != annotated:
+    if exif == "auto" and stored == annotated and _turned(stored, orientation) != annotated:
         return 1
     return orientation
+
+
+def _turned(size: Size, orientation: int) -> Size:
+    return size[::-1] if orientation >= 5 else size
 
 
 def _header(path: Path, data: bytes) -> Image.Image:
@@ -138,16 +158,18 @@ def _orientation(header: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _decode(path: Path, data: bytes, header: Image.Image, page: int) -> Pixels:
-    """(H, W) or (H, W, C) in the channels of the file."""
+def _decode(path: Path, data: bytes, header: Image.Image, page: int, factor: int = 1) -> Pixels:
+    """(H, W) or (H, W, C) in the channels of the file; `factor` is 1, or for JPEG 2, 4 or 8."""
     # Some builds of libjpeg fill what is missing with grey. A JPEG ends in a marker that its compressed data cannot
     # contain; a file with something behind the image, as phones write, may lack it at the place looked at, so PIL has
     # the last word.
     cut_off = header.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if cut_off or header.mode not in ("L", "RGB", "RGBA", "I;16", "I;16B"):
         return _decode_slowly(path, header)
-    rgb = header.format in ("JPEG", "MPO") and header.mode == "RGB"
+    rgb = header.format in JPEG and header.mode == "RGB"
     flags = cv2.IMREAD_COLOR_RGB if rgb else cv2.IMREAD_UNCHANGED
+    if factor > 1:
+        flags = REDUCED[factor] | (cv2.IMREAD_COLOR_RGB if rgb else 0)
     flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         if page:
