@@ -130,7 +130,8 @@ class Detections:
         scores: (N,) float32, 0 .. 1.
         labels: (N,) int64, 0 .. K-1.
         masks: (N, M, M) float32, 0 .. 1, from heads that find instances: how likely each of M x M equal cells of the
-            box belongs to the object; None from the others. `heads.mask_pasting` makes masks of the image from it.
+            box belongs to the object; None from the others. `FoundBoxes` of `tasks` makes masks of the image of
+            them.
         image_size: (height, width) of the original image, where there are masks.
     """
 

@@ -64,7 +64,7 @@ class MaskHead(nn.Module):
         logits: Tensor = self.logits(F.relu(self.deconv(hidden)))
         if self.class_agnostic:
             return logits[:, 0].float()
-        rows = torch.arange(len(labels), device=labels.device)
+        rows = torch.arange(labels.shape[0], device=labels.device)
         return logits[rows, labels].float()
 
     def loss_sum(self, levels: Sequence[Tensor], samples: RoISamples, targets: BoxTargets) -> tuple[Tensor, Tensor]:

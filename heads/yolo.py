@@ -169,7 +169,7 @@ class YOLO(Head, Explainable, PaddedDetector):
         scores = torch.where(points.inside(images.valid)[..., None], logits.sigmoid(), -1.0)
 
         def boxes_at(index: Tensor) -> Tensor:
-            image = torch.arange(len(index), device=index.device)[:, None]
+            image = torch.arange(index.shape[0], device=index.device)[:, None]
             return boxes_around(points.chosen(index), expected_distances(distributions[image, index]))
 
         return scores, points.counts, boxes_at

@@ -62,20 +62,28 @@ class EvaluateArguments:
 
 @dataclass
 class PredictArguments:
-    """Run a trained model on images: writes predictions.json, masks, and the images with what was found drawn."""
+    """Run a trained model on images and videos: writes predictions.json, masks, and the images with what was found
+    drawn. The exit code is 1 where a file could not be read and was left out, 2 where nothing could be done."""
 
     run: tyro.conf.Positional[Path]
     """A run folder (its best checkpoint), a checkpoint, or the folder of a cross-validation (all its models)."""
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Images, folders of images, or glob patterns."""
+    """Images, videos, folders of them, or glob patterns."""
     out: Path = Path("predictions")
     """Folder to write to."""
     threshold: float = 0.5
-    """Boxes and labels that score less are not drawn; the json holds all."""
+    """Boxes and labels that score less are not drawn, and such boxes are not in coco, yolo and voc; json and csv hold
+    all."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where to run."""
     only: tuple[str, ...] = ()
     """Heads to predict with; by default all."""
+    formats: tuple[Literal["json", "masks", "drawn", "csv", "coco", "yolo", "voc"], ...] = ("json", "masks", "drawn")
+    """What to write: rows as json, masks as PNG, drawn images or videos, a table, or annotations of a data set."""
+    tile: int | None = None
+    """Look at large images in tiles of so many pixels a side, and merge their boxes; for boxes."""
+    overlap: float = 0.2
+    """Share of a tile that the next one covers again."""
 
 
 @dataclass

@@ -148,11 +148,10 @@ def evaluate(argv: Sequence[str]) -> None:
 def predict(argv: Sequence[str]) -> None:
     """`tools/predict.py`."""
     arguments = parse(PredictArguments, argv)
-    from tasks.predicting import predict_images
+    from tasks.prediction.predicting_files import predict_files
 
-    predict_images(
-        arguments.run, arguments.images, arguments.out, arguments.threshold, arguments.device, arguments.only
-    )
+    if left_out := predict_files(arguments):
+        raise SystemExit(left_out)
 
 
 def explain(argv: Sequence[str]) -> None:

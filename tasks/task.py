@@ -1,4 +1,4 @@
-"""What a kind of target adds to the shared parts: how its predictions are scored, written down and drawn."""
+"""What a kind of target adds to the shared parts: how its predictions are scored, drawn and explained."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from tasks.drawing import Picture
 from tasks.explanation.subject import Question, Subject
 from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import found_in
 
 
 class Scorer(ABC):
@@ -103,9 +104,9 @@ class Task(ABC):
         """Draw what is annotated onto the picture of image `index`."""
 
     @staticmethod
-    @abstractmethod
     def draw(picture: Picture, prediction: Prediction, labels: LabelMap, threshold: float) -> None:
         """Draw what was predicted onto the picture of its image; boxes and labels that score less are left out."""
+        found_in(prediction).draw(picture, labels, threshold)
 
     @staticmethod
     @abstractmethod
@@ -117,20 +118,4 @@ class Task(ABC):
             sizes: of that batch.
             labels: classes.
             question: what was asked.
-        """
-
-    @staticmethod
-    @abstractmethod
-    def write(
-        folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
-    ) -> list[dict[str, Any]]:
-        """What `predictions.json` says of an image, rows with `image_id` and `file_name`.
-
-        Args:
-            folder: where a task may write files of its own, such as masks, named from `stem`.
-            stem: unique in the folder.
-            image_id: of the image, from 1.
-            file: its path, with the frame or slice where it is one of several.
-            prediction: for it.
-            labels: classes.
         """

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from tasks.checking.finding import Finding, Kind, Place, Side, first
 from tasks.checking.subject import Subject
-from tasks.data.augmentation.augment import evaluated_part
+from tasks.data.evaluated_size import evaluated_part
 from tasks.data.report import ReadReport
 
 FEWEST = 20  # boxes that say something about all of them

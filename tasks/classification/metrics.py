@@ -4,11 +4,13 @@ Equal to scikit-learn's functions of the same names, as tests show. Shapes: N im
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from heads.contract import LabelKind
+if TYPE_CHECKING:
+    from heads.contract import LabelKind
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -18,7 +20,7 @@ BINS = 15  # of the calibration error, as in Guo et al.
 PRESENT = 0.5  # probability from which on a class of multi-label data counts as predicted
 
 
-def decided(scores: Floats, target: LabelKind) -> Ints:
+def decided(scores: Floats, target: "LabelKind") -> Ints:
     """(N,) the class that probabilities (N, K) stand for: the most probable one, the first of equals.
 
     For `ordinal`, the median: the number of ranks that the image is above with more than one half, which costs the

@@ -10,12 +10,13 @@ import numpy as np
 
 from tasks.config import AugmentConfig, DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.augmentation.augment import fill_of, uses_antialias
+from tasks.data.augmentation.augment import fill_of
 from tasks.data.augmentation.copy_paste import bring_to_size, choose_objects, copy_paste
 from tasks.data.augmentation.geometry import Annotated, clip
 from tasks.data.augmentation.mixing import mix, mixes
 from tasks.data.augmentation.mosaic import IMAGES, mosaic
 from tasks.data.balance import sampling_weights
+from tasks.data.evaluated_size import uses_antialias
 from tasks.data.sample import Sample
 from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec

@@ -43,19 +43,6 @@ def detection_rows(image_ids: Iterable[int], detections: Iterable[Detections], l
     return np.concatenate(rows)
 
 
-def coco_results(rows: Rows) -> list[dict[str, Any]]:
-    """The same detections as COCO's results json has them."""
-    return [
-        {
-            "image_id": int(image_id),
-            "category_id": int(category),
-            "bbox": [round(x, 2), round(y, 2), round(w, 2), round(h, 2)],
-            "score": round(score, 5),
-        }
-        for image_id, x, y, w, h, score, category in rows.tolist()
-    ]
-
-
 def score_detections(truth: COCO | dict[str, Any], rows: Rows) -> dict[str, float]:
     """The 12 numbers and `AP/<class>` of box detections.
 

@@ -13,10 +13,11 @@ from heads.contract import Detections, Prediction
 from tasks.config import Experiment
 from tasks.data.annotations import Annotations
 from tasks.detection.coco_metric import METRICS, Rows, score_instances
-from tasks.detection.run_lengths import joined, run_lengths
+from tasks.detection.run_lengths import joined
 from tasks.detection.scorer import DetectionScorer
 from tasks.image_results import Arrays, Kind
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import boxes_in
 from tasks.task import Scorer
 
 Sizes = dict[int, tuple[int, int]]
@@ -79,7 +80,7 @@ class InstanceScorer(Scorer):
         assert isinstance(prediction, Detections)
         assert prediction.image_size is not None
         self.boxes.add(index, prediction)
-        self.counts += run_lengths(prediction)
+        self.counts += boxes_in(prediction).run_lengths()
         self.sizes[self.annotations.image_id(index)] = prediction.image_size
 
     def collected(self) -> Instances:

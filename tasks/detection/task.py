@@ -1,15 +1,13 @@
 """Boxes as a kind of target."""
 
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from backbones.errors import UserError
 from heads.contract import Detections, ImageSizes, Prediction, Reads
 from tasks.data.annotations import Annotations
-from tasks.detection.coco_metric import coco_results, detection_rows
 from tasks.detection.draw import draw_boxes
 from tasks.detection.scorer import DetectionScorer
 from tasks.drawing import Picture
@@ -40,15 +38,6 @@ class DetectionTask(Task):
         draw_boxes(picture, objects.boxes, objects.labels, labels)
 
     @staticmethod
-    def draw(picture: Picture, prediction: Prediction, labels: LabelMap, threshold: float) -> None:
-        """Draw the boxes that score at least `threshold`."""
-        assert isinstance(prediction, Detections)
-        # numpy has no bfloat16, which another head may give under autocast.
-        boxes, scores = (t.float().cpu().numpy() for t in (prediction.boxes, prediction.scores))
-        kept = scores >= threshold
-        draw_boxes(picture, boxes[kept], prediction.labels.cpu().numpy()[kept], labels, scores[kept])
-
-    @staticmethod
     def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
         """The boxes that score at least the threshold, best first; of the classes asked for, if any were."""
         assert isinstance(prediction, Detections)
@@ -60,15 +49,6 @@ class DetectionTask(Task):
         ]
         subjects.sort(key=lambda scored: -scored[0])
         return [subject for _, subject in subjects[: question.top]]
-
-    @staticmethod
-    def write(
-        folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
-    ) -> list[dict[str, Any]]:
-        """All boxes, whatever they score, as COCO's results json has them."""
-        assert isinstance(prediction, Detections)
-        rows = detection_rows([image_id], [prediction], labels)
-        return [{**result, "file_name": file} for result in coco_results(rows)]
 
 
 def _logit(row: int, label: int, logits: Tensor) -> Tensor:

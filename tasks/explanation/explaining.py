@@ -11,7 +11,7 @@ from backbones.errors import UserError
 from heads.contract import ImageSizes, Prediction
 from tasks.checkpoint import load_checkpoint
 from tasks.config import DataConfig, Experiment
-from tasks.data.augmentation.augment import evaluated_part
+from tasks.data.evaluated_size import evaluated_part
 from tasks.drawing import Image, Picture, class_colour, save_picture
 from tasks.explanation.arguments import ExplainArguments, Method
 from tasks.explanation.explainer import Explainer
@@ -20,7 +20,8 @@ from tasks.explanation.subject import Question, Subject
 from tasks.kinds import task_of
 from tasks.label_map import LabelMap
 from tasks.output import writing
-from tasks.predicting import accelerator_for, batch_of_one, find_images, fold_runs, load_predictor, read_images
+from tasks.predicting import accelerator_for, batch_of, fold_runs, load_predictor
+from tasks.prediction.image_places import ImageReader, find_images
 from tasks.progress import Reporter
 from tasks.task import Task
 
@@ -64,8 +65,8 @@ def explain_images(arguments: ExplainArguments) -> None:
     reporter, written = Reporter(), 0
     with writing(arguments.out):
         arguments.out.mkdir(parents=True, exist_ok=True)
-    for image_id, place, image in read_images(files, config, reporter, "explain, images"):
-        batch = batch_of_one(image, image_id, place, config, divisor).to(accelerator.device)
+    for image_id, place, image in ImageReader(files, config.image, config.data, reporter, "explain, images"):
+        batch = batch_of([image], config.data, divisor).to(accelerator.device)
         # Not inference_mode, whose tensors cannot take part in what is differentiated.
         with torch.no_grad(), accelerator.autocast():
             found = predictor(batch)

@@ -1,7 +1,6 @@
 """Pictures of images of the data: what is annotated, what is predicted, and what speaks for it."""
 
 import base64
-from pathlib import Path
 
 import cv2
 import torch
@@ -18,7 +17,7 @@ from tasks.explanation.explainer import Explainer
 from tasks.explanation.explaining import NAMES, default_method, explained, heat_in_image
 from tasks.explanation.subject import Question
 from tasks.kinds import head_labels, task_of, wanted_targets
-from tasks.predicting import ImagePlace, batch_of_one, load_predictor
+from tasks.predicting import batch_of, load_predictor
 from tasks.report.blocks import Example, Picture
 
 LONGEST = 560  # pixels of the long side of a picture
@@ -63,8 +62,7 @@ class Illustrator:
             raise UserError(f"{image}: not in the data under {self.data.root}; expected the data of the run")
         row, task, labels = self._rows[image], task_of(self.config.heads[head]), self.labels[head]
         pixels = self.data.image(row, self.config.image, self.config.data.exif)
-        place = ImagePlace(Path(self.data.describe(row)), 0, False)
-        batch = batch_of_one(pixels, 0, place, self.config, self._divisor).to(self.accelerator.device)
+        batch = batch_of([pixels], self.config.data, self._divisor).to(self.accelerator.device)
         # Not inference_mode, whose tensors cannot take part in what is differentiated.
         with torch.no_grad(), self.accelerator.autocast():
             (prediction,) = self._predictor(batch)[head]

@@ -1,19 +1,14 @@
 """The class of every pixel as a kind of target."""
 
-import re
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from backbones.errors import UserError
-from heads.contract import ImageSizes, Prediction, Reads, SemanticMasks
+from heads.contract import IGNORED, ImageSizes, Prediction, Reads, SemanticMasks
 from tasks.data.annotations import Annotations
 from tasks.data.semantic import semantic_masks
 from tasks.drawing import Picture
@@ -22,8 +17,6 @@ from tasks.label_map import LabelMap
 from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.scorer import SegmentationScorer
 from tasks.task import Scorer, Task
-
-Mask = npt.NDArray[np.uint8]
 
 
 class SegmentationTask(Task):
@@ -50,13 +43,7 @@ class SegmentationTask(Task):
         masks = semantic_masks(
             annotations, index, picture.image_size, overlapping=files is not None and files.planes > 1
         )
-        draw_masks(picture, masks.transpose(2, 0, 1), labels)
-
-    @staticmethod
-    def draw(picture: Picture, prediction: Prediction, labels: LabelMap, threshold: float) -> None:
-        """Draw the predicted mask; the head has decided about every pixel, so there is nothing to leave out."""
-        assert isinstance(prediction, SemanticMasks)
-        draw_masks(picture, prediction.masks.cpu().numpy(), labels)
+        draw_masks(picture, masks.transpose(2, 0, 1), labels, IGNORED)
 
     @staticmethod
     def subjects(prediction: Prediction, sizes: ImageSizes, labels: LabelMap, question: Question) -> list[Subject]:
@@ -91,38 +78,6 @@ class SegmentationTask(Task):
             subjects.append(Subject(title, label, value, area=area))
         return subjects
 
-    @staticmethod
-    def write(
-        folder: Path, stem: str, image_id: int, file: str, prediction: Prediction, labels: LabelMap
-    ) -> list[dict[str, Any]]:
-        """Write the mask as PNG and describe it in one row.
-
-        `folder/masks/<stem>.png` has 0 for background and for each class its raw id, if all raw ids are 1 .. 255, else
-        its index + 1. Classes that may overlap have a file each, `folder/masks/<stem>_<class>.png`, 255 inside.
-
-        Returns:
-            A row with `mask`, the path relative to `folder`, and `values`, the pixel value by class; or `masks`, the
-            path by class; and in both cases `area`, in pixels by class.
-        """
-        assert isinstance(prediction, SemanticMasks)
-        masks: Mask = prediction.masks.cpu().numpy()
-        row: dict[str, Any] = {"image_id": image_id, "file_name": file}
-        (folder / "masks").mkdir(parents=True, exist_ok=True)
-        if len(masks) > 1:
-            row["masks"] = {}
-            for name, ending, mask in zip(labels.names, _endings(labels), masks, strict=True):
-                row["masks"][name] = f"masks/{stem}_{ending}.png"
-                _write_png(folder / row["masks"][name], mask * np.uint8(255))
-            areas = masks.sum(axis=(1, 2), dtype=np.int64).tolist()
-        else:
-            ids_fit = all(1 <= raw <= 255 for raw in labels.ids)
-            values = labels.ids if ids_fit else tuple(range(1, len(labels) + 1))
-            row["mask"] = f"masks/{stem}.png"
-            row["values"] = dict(zip(labels.names, values, strict=True))
-            _write_png(folder / row["mask"], np.array([0, *values], np.uint8)[masks[0]])
-            areas = np.bincount(masks[0].reshape(-1), minlength=len(labels) + 1)[1:].tolist()
-        return [{**row, "area": dict(zip(labels.names, areas, strict=True))}]
-
 
 def _in_batch(area: Tensor, sizes: ImageSizes) -> Tensor:
     """(H, W) how much of each pixel of the padded batch belongs to an area of its one image."""
@@ -133,16 +88,3 @@ def _in_batch(area: Tensor, sizes: ImageSizes) -> Tensor:
 
 def _mean_logit(label: int, share: Tensor, logits: Tensor) -> Tensor:
     return (logits[label] * share).sum() / share.sum()
-
-
-def _endings(labels: LabelMap) -> list[str]:
-    """A part of a file name for each class: its name, with its raw id where names would clash."""
-    plain = [re.sub(r"[^\w.-]+", "_", name) for name in labels.names]
-    if len({name.casefold() for name in plain}) == len(plain):
-        return plain
-    return [f"{raw}_{name}" for raw, name in zip(labels.ids, plain, strict=True)]
-
-
-def _write_png(path: Path, mask: Mask) -> None:
-    # cv2's own writer says nothing when the disk is full.
-    path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())

@@ -13,8 +13,8 @@ from backbones.errors import UserError
 from heads import BoxTargets, Detections, MaskRCNN, Outlines, Targets
 from heads import heads as registry
 from heads.mask_head import crop_outlines, unpack_bits
-from heads.mask_pasting import paste_masks
 from tasks.config import MaskRCNNConfig
+from tasks.prediction.from_torch import boxes_in
 from tests.heads.test_faster_rcnn import FEATURES, LOSSES, make_targets, maps, one_size, sizes
 
 SMALL = {"fpn_channels": 8, "box_head_channels": 16, "anchor_sizes": (8, 16, 32, 64, 128), "mask_channels": 8}
@@ -165,13 +165,13 @@ def test_pasted_as_torchvision_does() -> None:
     cells = torch.rand(60, 28, 28, generator=generator)
     whole = paste_masks_in_image(cells[:, None], boxes, (80, 100))[:, 0] > 0.5
     found = Detections(boxes, torch.ones(60), torch.zeros(60).long(), cells, (80, 100))
-    pasted = list(paste_masks(found))
+    pasted = list(boxes_in(found).masks())
     assert torch.equal(torch.from_numpy(np.stack(pasted)), whole.to(torch.uint8))
     assert all(mask.flags.f_contiguous for mask in pasted)
     beside = replace(found, boxes=torch.tensor([[-50.0, -50, -40, -40], [110, 10, 120, 20]]), masks=cells[:2])
-    assert not any(mask.any() for mask in paste_masks(beside))
+    assert not any(mask.any() for mask in boxes_in(beside).masks())
     with pytest.raises(ValueError, match="have no masks"):
-        next(paste_masks(replace(found, masks=None)))
+        next(boxes_in(replace(found, masks=None)).masks())
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import heads.rpn
-from heads.mask_pasting import paste_masks
+from tasks.prediction.from_torch import boxes_in
 
 SIZES = [(150, 200), (170, 120), (128, 128)]
 
@@ -69,7 +69,7 @@ def test_instances_equal(mask_pair) -> None:
         assert ours.masks.std() > 0.1
         # Pasted from the very same numbers, every pixel is the same.
         same = replace(ours, boxes=theirs["boxes"], masks=theirs_cells["masks"][:, 0])
-        for pasted, whole in zip(paste_masks(same), theirs["masks"][:, 0], strict=True):
+        for pasted, whole in zip(boxes_in(same).masks(), theirs["masks"][:, 0], strict=True):
             assert torch.equal(torch.from_numpy(pasted), (whole > 0.5).to(torch.uint8))
 
 

@@ -1,16 +1,14 @@
 """What Apple's GPUs lack: they have no 64-bit floats, so predictions are widened only once they have left them."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from heads import Detections, ImageLabels
 from tasks.classification.task import ClassificationTask
-from tasks.detection.task import DetectionTask
 from tasks.drawing import Picture
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import found_in
 
 LABELS = LabelMap(ids=(3, 7), names=("nodule", "cyst"))
 
@@ -29,16 +27,16 @@ def there(values: list[float] | list[list[float]]) -> Tensor:
     return torch.tensor(values).as_subclass(WithoutFloat64)
 
 
-def test_boxes(tmp_path: Path) -> None:
+def test_boxes() -> None:
     found = Detections(there([[1, 2, 5, 8]]), there([0.75]), torch.tensor([1]))
-    (row,) = DetectionTask.write(tmp_path, "x", 1, "x.png", found, LABELS)
+    (row,) = found_in(found).rows(LABELS)
     assert (row["bbox"], row["score"], row["category_id"]) == ([1, 2, 4, 6], 0.75, 7)
 
 
 @pytest.mark.parametrize("target", ["single", "regression"])
-def test_labels(target: str, tmp_path: Path) -> None:
+def test_labels(target: str) -> None:
     found = ImageLabels(there([0.25, 0.75]), target)  # type: ignore[arg-type]
-    (row,) = ClassificationTask.write(tmp_path, "x", 1, "x.png", found, LABELS)
+    (row,) = found_in(found).rows(LABELS)
     assert row["scores" if target == "single" else "values"] == {"nodule": 0.25, "cyst": 0.75}
     picture = Picture(torch.zeros(64, 64, 3, dtype=torch.uint8).numpy(), 1)
     ClassificationTask.draw(picture, found, LABELS, 0.5)

@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tasks.arguments import PredictArguments
 from tasks.checkpoint import Checkpoint, load_checkpoint
 from tasks.config import Experiment
 from tasks.data.files.image_file import Exif
-from tasks.predicting import predict_images
+from tasks.prediction.predicting_files import predict_files
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "from tasks.config import *\n"
@@ -445,10 +446,10 @@ def test_predict_turns_images_as_training_did(
         checkpoint.config.data.exif = exif
         return checkpoint
 
-    monkeypatch.setattr("tasks.predicting.load_checkpoint", load)
+    monkeypatch.setattr("tasks.prediction.run_engine.load_checkpoint", load)
     tags = Image.Exif()
     tags[0x0112] = 6
     Image.new("RGB", (90, 60)).save(tmp_path / "turned.jpg", exif=tags)
-    predict_images(trained, [str(tmp_path / "turned.jpg")], tmp_path / "out", 0.5, "cpu")
+    predict_files(PredictArguments(trained, (str(tmp_path / "turned.jpg"),), tmp_path / "out", device="cpu"))
     height, width = cv2.imread(str(tmp_path / "out" / "turned_00001.jpg")).shape[:2]
     assert (height > width) == upright

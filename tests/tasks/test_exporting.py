@@ -22,7 +22,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from backbones.weights_file import WeightsFile
 from heads import ImageSizes
 from heads.detector_layouts import split_detector
-from heads.mask_pasting import paste_masks
 from tasks.checkpoint import save_checkpoint
 from tasks.config import (
     BackboneConfig,
@@ -45,6 +44,7 @@ from tasks.config import (
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 from tasks.model import Model, build_model
+from tasks.prediction.from_torch import boxes_in
 
 CLASSES = LabelMap(ids=(1, 2, 5), names=("a", "b", "c"))
 GREY = ImageSpec(channels=1, mean=(0.5,), std=(0.25,))
@@ -194,7 +194,7 @@ def test_torchvision_detector(command, saved: Run, kind: str) -> None:
         torch.testing.assert_close(ours.boxes, theirs["boxes"], rtol=0, atol=1e-3)
         torch.testing.assert_close(ours.scores, theirs["scores"], rtol=0, atol=1e-5)
         if kind == "MaskRCNN":
-            pasted = torch.from_numpy(np.stack(list(paste_masks(ours)))) > 0
+            pasted = torch.from_numpy(np.stack(list(boxes_in(ours).masks()))) > 0
             # Where a probability is a half, rounding decides.
             assert ((theirs["masks"][:, 0] > 0.5) != pasted).float().mean() < 1e-3
             assert 0.1 < pasted.float().mean() < 0.9

@@ -90,7 +90,7 @@ def test_predict_leaves_out_what_it_cannot_read(command, trained: Path, tiny_dat
     (tmp_path / "broken.png").write_bytes(b"no image")
     whole = sorted((tiny_data / "val").glob("*.png"))[0]
     said = command("predict", trained, tmp_path / "*.png", whole, "--out", tmp_path / "out")
-    assert said.code == 0, said.error
+    assert said.code == 1, said.error
     assert re.search(r"left out: \S+broken\.png", said.out)
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 1
 

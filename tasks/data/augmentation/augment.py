@@ -20,10 +20,10 @@ from tasks.data.augmentation.geometry import (
     quarter_turn,
     random_rectangle,
     resize,
-    resized_size,
 )
 from tasks.data.augmentation.operations import Span
 from tasks.data.augmentation.policy import RandomPolicy
+from tasks.data.evaluated_size import evaluated_part, resized_size, uses_antialias
 from tasks.data.files.reduced_decode import Size
 from tasks.image_spec import ImageSpec
 
@@ -37,21 +37,6 @@ def fit_for_evaluation(item: Annotated, config: DataConfig) -> None:
     resize(item, size, uses_antialias(config))
     if config.center_crop is not None:
         crop(item, top, left, (height, width), np.zeros(item.image.shape[2]))  # nothing lies outside
-
-
-def evaluated_part(size: tuple[int, int], config: DataConfig) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """The size that an image is resized to for evaluation, and what is kept of it: top, left, height, width."""
-    resized = config.size or resized_size(size, config.short_side[-1], config.long_side)
-    height, width = (min(pair) for pair in zip(resized, config.center_crop or resized, strict=True))
-    # Rounded as in torchvision.
-    return resized, (round((resized[0] - height) / 2), round((resized[1] - width) / 2), height, width)
-
-
-def uses_antialias(config: DataConfig) -> bool:
-    """Whether images are averaged where they shrink."""
-    if config.antialias is not None:
-        return config.antialias
-    return bool(config.size or config.center_crop or config.augment.random_resized_crop)
 
 
 def uses_reduced_decode(config: DataConfig) -> bool:

@@ -54,15 +54,6 @@ class Annotated:
         self.outlines = None if self.outlines is None else self.outlines[chosen]
 
 
-def resized_size(size: tuple[int, int], short_side: float, long_side: float) -> tuple[int, int]:
-    """(height, width) after resizing: the short side becomes `short_side` unless the long one would pass `long_side`.
-
-    Rounded down, as in torchvision's `GeneralizedRCNNTransform`; at least 1.
-    """
-    scale = min(short_side / min(size), long_side / max(size))
-    return max(math.floor(size[0] * scale), 1), max(math.floor(size[1] * scale), 1)
-
-
 def resize(item: Annotated, size: tuple[int, int], antialias: bool = False) -> None:
     """Resize to (height, width); outlines and masks take the nearest pixel, boxes are scaled.
 

@@ -1,6 +1,5 @@
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tasks.data.annotations import Annotations
 from tasks.drawing import Picture
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import found_in
 
 Split = Callable[..., Annotations]
 LABELS = LabelMap(ids=(0, 1, 2), names=("cat", "dog", "owl"))
@@ -103,10 +103,10 @@ def test_what_does_not_fit_is_counted(said: list[str]) -> None:
         (predicted("regression", 1234.5, 0.001, -2), {"values": {"cat": 1234.5, "dog": 0.001, "owl": -2}}),
     ],
 )
-def test_rows(prediction: ImageLabels, row: dict[str, Any], tmp_path: Path) -> None:
-    (found,) = ClassificationTask.write(tmp_path, "a", 7, "x/a.png", prediction, LABELS)
-    assert json.loads(json.dumps(found)) == {"image_id": 7, "file_name": "x/a.png", **row}
-    assert list(tmp_path.iterdir()) == []
+def test_rows(prediction: ImageLabels, row: dict[str, Any]) -> None:
+    (found,) = found_in(prediction).rows(LABELS)
+    assert json.loads(json.dumps(found)) == row
+    assert found_in(prediction).mask_files("a", LABELS) == ({}, {})
 
 
 def test_something_must_be_labelled(split: Split) -> None:

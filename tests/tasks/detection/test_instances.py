@@ -13,7 +13,6 @@ import torch
 from pycocotools import mask as coco_mask
 
 from heads import Detections
-from heads.mask_pasting import paste_masks
 from tasks.config import Experiment, MaskRCNNConfig
 from tasks.data.annotations import Annotations
 from tasks.data.segments import SegmentsBuilder
@@ -23,6 +22,7 @@ from tasks.detection.instance_task import InstanceTask
 from tasks.drawing import Picture, class_colour
 from tasks.kinds import task_of
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import boxes_in, found_in
 from tests.tasks.detection.test_coco_metric import pycocotools_numbers
 
 Build = Callable[..., Annotations]
@@ -92,7 +92,7 @@ def test_over_processes_as_pycocotools(seed: int, boxes_of: Build) -> None:
             "segmentation": coco_mask.encode(mask),
         }
         for index, one in enumerate(found)
-        for row, mask in enumerate(paste_masks(one))
+        for row, mask in enumerate(boxes_in(one).masks())
     ]
     numbers, by_class = pycocotools_numbers(split.to_coco(), results, "segm")
     assert [metrics[f"segm {name}"] for name in METRICS] == numbers
@@ -149,10 +149,10 @@ def test_nothing_found_scores_zero(boxes_of: Build) -> None:
 def test_written_as_coco_results(boxes_of: Build) -> None:
     assert task_of(MaskRCNNConfig()) is InstanceTask
     _, (found, *_) = random_split(2, boxes_of)
-    rows = InstanceTask.write(Path("nowhere"), "scan_00004", 4, "scan.png", found, LABELS)
+    rows = found_in(found).rows(LABELS)
     assert len(rows) == len(found.boxes)
-    for row, mask in zip(rows, paste_masks(found), strict=True):
-        assert row.keys() == {"image_id", "category_id", "bbox", "score", "file_name", "segmentation"}
+    for row, mask in zip(rows, boxes_in(found).masks(), strict=True):
+        assert row.keys() == {"category_id", "bbox", "score", "segmentation"}
         assert row["segmentation"]["size"] == [200, 200]
         assert row["segmentation"]["counts"] == coco_mask.encode(mask)["counts"].decode()
 

@@ -17,6 +17,7 @@ from tasks.detection.scorer import DetectionScorer
 from tasks.detection.task import DetectionTask
 from tasks.drawing import Picture, class_colour
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import found_in
 
 Build = Callable[..., Annotations]
 LABELS = LabelMap(ids=(3, 7), names=("nodule", "cyst"))
@@ -99,10 +100,10 @@ def test_a_split_without_boxes_is_refused(boxes_of: Build) -> None:
 
 
 def test_written_as_coco_results() -> None:
-    rows = DetectionTask.write(Path("nowhere"), "scan_00004", 4, "scan.png", PREDICTIONS[0], LABELS)
+    rows = found_in(PREDICTIONS[0]).rows(LABELS)
     assert rows == [
-        {"image_id": 4, "category_id": 3, "bbox": [10, 10, 50, 45], "score": 0.9, "file_name": "scan.png"},
-        {"image_id": 4, "category_id": 7, "bbox": [0, 150, 40, 40], "score": 0.3, "file_name": "scan.png"},
+        {"category_id": 3, "bbox": [10, 10, 50, 45], "score": 0.9},
+        {"category_id": 7, "bbox": [0, 150, 40, 40], "score": 0.3},
     ]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from tasks.data.annotations import Annotations
 from tasks.data.formats.coco import CocoFolder
 from tasks.drawing import Picture, class_colour
 from tasks.label_map import LabelMap
+from tasks.prediction.from_torch import found_in
 from tasks.segmentation.task import SegmentationTask
 
 Build = Callable[..., Annotations]
@@ -32,34 +32,29 @@ def test_boxes_alone_are_refused(tiny_data: Path, split_of: Build, square: np.nd
 @pytest.mark.parametrize(
     ("ids", "values"), [((7, 255), (7, 255)), ((7, 256), (1, 2)), ((0, 1), (1, 2))], ids=["fit", "large", "zero"]
 )
-def test_index_mask(tmp_path: Path, ids: tuple[int, ...], values: tuple[int, ...]) -> None:
+def test_index_mask(ids: tuple[int, ...], values: tuple[int, ...]) -> None:
     mask = np.zeros((5, 8), np.uint8)
     mask[0, :3], mask[4] = 1, 2
     labels = LabelMap(ids=ids, names=("a", "b"))
-    found = SemanticMasks(torch.from_numpy(mask)[None])
-    (row,) = SegmentationTask.write(tmp_path, "scan_00001", 1, "scan.png", found, labels)
-    assert row == {
-        "image_id": 1,
-        "file_name": "scan.png",
-        "mask": "masks/scan_00001.png",
-        "values": {"a": values[0], "b": values[1]},
-        "area": {"a": 3, "b": 8},
-    }
-    written = cv2.imread(str(tmp_path / row["mask"]), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(written, np.array([0, *values])[mask])
+    found = found_in(SemanticMasks(torch.from_numpy(mask)[None]))
+    assert found.rows(labels) == [{"area": {"a": 3, "b": 8}}]
+    row, files = found.mask_files("scan_00001", labels)
+    assert row == {"mask": "masks/scan_00001.png", "values": {"a": values[0], "b": values[1]}}
+    assert list(files) == ["masks/scan_00001.png"]
+    np.testing.assert_array_equal(files["masks/scan_00001.png"], np.array([0, *values])[mask])
 
 
-def test_overlapping_masks_have_a_file_each(tmp_path: Path) -> None:
+def test_overlapping_masks_have_a_file_each() -> None:
     masks = np.zeros((3, 5, 8), np.uint8)
     masks[0], masks[2, 1:3] = 1, 1
     labels = LabelMap(ids=(1, 2, 9), names=("left/lung", "heart", "left lung"))
-    (row,) = SegmentationTask.write(tmp_path, "x", 4, "x.png", SemanticMasks(torch.from_numpy(masks)), labels)
-    assert row["area"] == {"left/lung": 40, "heart": 0, "left lung": 16}
+    found = found_in(SemanticMasks(torch.from_numpy(masks)))
+    assert found.rows(labels) == [{"area": {"left/lung": 40, "heart": 0, "left lung": 16}}]
+    row, files = found.mask_files("x", labels)
     # Two names would give the same file.
     assert row["masks"]["left/lung"] == "masks/x_1_left_lung.png"
     for name, mask in zip(labels.names, masks, strict=True):
-        written = cv2.imread(str(tmp_path / row["masks"][name]), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(written, 255 * mask)
+        np.testing.assert_array_equal(files[row["masks"][name]], 255 * mask)
 
 
 def grey_picture() -> Picture:

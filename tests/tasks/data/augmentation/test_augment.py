@@ -12,8 +12,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tasks.config import AugmentConfig, DataConfig
 from tasks.data.augmentation.augment import Augmentation
-from tasks.data.augmentation.geometry import Annotated, clip, resize, resized_size
+from tasks.data.augmentation.geometry import Annotated, clip, resize
 from tasks.data.batches import collate
+from tasks.data.evaluated_size import resized_size
 from tasks.data.sample import Sample
 from tasks.image_spec import ImageSpec
 
