@@ -1,7 +1,8 @@
 """What reads and prepares a folder of images for training, by name: each call loads all of them once.
 
 All decode, resize to 512 x 512, flip half of the images, change brightness, contrast and saturation by up to a quarter,
-and take the boxes along. Ours leaves the normalisation to the device that trains; the others do it here, as their
+and take the boxes along. Ours averages pixels where an image shrinks, as torchvision's transforms do, or samples them, as
+our detectors and albumentations do. It leaves the normalisation to the device that trains; the others do it here, as their
 users' scripts do.
 """
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from tasks.benchmark.choice import OURS
 from tasks.config import AugmentConfig, DataConfig
 from tasks.data.annotations import Annotations
 from tasks.data.loader import TrainingLoader
@@ -42,12 +44,17 @@ def loading_contestants(folder: Path, workers: int) -> dict[str, Callable[[], in
     augment = AugmentConfig(horizontal_flip=0.5, colour=COLOUR)
     config = DataConfig(root=folder, batch_size=BATCH, size=(SIDE, SIDE), workers=workers, augment=augment)
     train, _, _ = open_splits(config, seed=0)
-    loader = TrainingLoader(train, config, ImageSpec(), seed=0, divisor=32)
     return {
-        "polyhead": lambda: sum(len(batch) for passes in loader.steps(0) for batch in passes),
+        OURS: _our_loader(train, config),
+        f"{OURS} sampling": _our_loader(train, config.model_copy(update={"antialias": False})),
         "albumentations with cv2": _plain_loader(Albumented(train), workers),
         "torchvision with PIL": _plain_loader(Transformed(train), workers),
     }
+
+
+def _our_loader(train: Annotations, config: DataConfig) -> Callable[[], int]:
+    loader = TrainingLoader(train, config, ImageSpec(), seed=0, divisor=32)
+    return lambda: sum(len(batch) for passes in loader.steps(0) for batch in passes)
 
 
 class Albumented(torch.utils.data.Dataset[Sample]):

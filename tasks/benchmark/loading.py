@@ -35,6 +35,7 @@ def compare_loading(arguments: BenchmarkArguments, reporter: Reporter) -> list[T
                 str(images),
                 f"{images / timing.median:,.0f}",
                 f"{images / timing.least:,.0f}",
+                f"{1000 * timing.median / images:.2f}",
                 f"{timing.spread:.0%}",
                 f"{(timing.median / images) / (timings[names[0]].median / counts[names[0]]):.2f}",
             )
@@ -44,6 +45,7 @@ def compare_loading(arguments: BenchmarkArguments, reporter: Reporter) -> list[T
                 "name": name,
                 "images": images,
                 "images_per_second": images / timing.median,
+                "milliseconds_an_image": 1000 * timing.median / images,
                 "seconds": timing.median,
                 "spread": timing.spread,
                 "runs": timing.seconds,
@@ -52,5 +54,5 @@ def compare_loading(arguments: BenchmarkArguments, reporter: Reporter) -> list[T
     given = str(arguments.root) if arguments.root else f"{IMAGES} generated JPEG files of {WIDTH} x {HEIGHT}"
     notes = [f"{given}, to {SIDE} x {SIDE}; ratio: of the time an image takes, to {names[0]}", *disturbed(timings)]
     title = f"data, {arguments.workers} workers: all images once, medians of {runs} runs, in turn"
-    columns = ("", "images", "images/s", "most images/s", "spread", "ratio")
+    columns = ("", "images", "images/s", "most images/s", "ms an image", "spread", "ratio")
     return [Table(title, columns, rows, figures, notes)]

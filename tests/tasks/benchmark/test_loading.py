@@ -20,10 +20,12 @@ def test_all_images_are_loaded(command, tiny_data: Path, tmp_path: Path) -> None
     )
     assert said.code == 0, said.error
     (table,) = json.loads(out.read_text())["tables"]
-    assert len(table["rows"]) == 3
+    assert [row["name"] for row in table["rows"]][:2] == ["polyhead", "polyhead sampling"]
+    assert len(table["rows"]) == 4
     for row in table["rows"]:
         assert row["images"] == table["rows"][0]["images"] > 0
         assert row["images_per_second"] == row["images"] / row["seconds"]
+        assert row["milliseconds_an_image"] == 1000 / row["images_per_second"]
 
 
 def test_all_load_the_same_boxes(tmp_path: Path) -> None:
