@@ -1,9 +1,9 @@
 """What reads and prepares a folder of images for training, by name: each call loads all of them once.
 
 All decode, resize to 512 x 512, flip half of the images, change brightness, contrast and saturation by up to a quarter,
-and take the boxes along. Ours averages pixels where an image shrinks, as torchvision's transforms do, or samples them, as
-our detectors and albumentations do. It leaves the normalisation to the device that trains; the others do it here, as their
-users' scripts do.
+and take the boxes along. Ours averages pixels where an image shrinks, as torchvision's transforms do, or samples them,
+as our detectors and albumentations do. It leaves the normalisation to the device that trains; the others do it here, as
+their users' scripts do.
 """
 
 import os
