@@ -106,13 +106,13 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
     source: ExperimentFile = resumed or read_experiment(Path(early["config"]))
     as_read = source.experiment.model_dump(mode="json")
     arguments = parse(kind, take_free_options(argv, source.experiment), kind(experiment=source.experiment))
-    root = arguments.experiment.data.root
-    if root is not None and not root.exists() and resumed is None:
-        if given(argv, "data.root") or source.sample is None:
-            raise UserError(f"data.root is {root}, which does not exist; give the place of your data with --data.root")
+    field, root = _missing_root(arguments.experiment) if resumed is None else ("", None)
+    if root is not None:
+        if given(argv, field) or source.sample is None:
+            raise UserError(f"{field} is {root}, which does not exist; give the place of your data with --{field}")
         from tasks.progress import Reporter
 
-        command = f"python tools/{tool}.py {early['config']} --data.root FOLDER"
+        command = f"python tools/{tool}.py {early['config']} --{field} FOLDER"
         lines = [
             f"Training the same architecture on a generated sample data set instead, since {root} does not exist.",
             f"For the real thing, put the data there, or give your own:  {command}",
@@ -126,6 +126,14 @@ def _choose(kind: type[A], argv: Sequence[str], resumed: ExperimentFile | None =
         _leave_out_foreign_options(arguments.experiment, source.experiment, argv)
     _require_one_unit(arguments.experiment.schedule, source.experiment.schedule, argv)
     return arguments, Origin(source.path, as_read, tuple(argv))
+
+
+def _missing_root(config: Experiment) -> tuple[str, Path | None]:
+    """The first place of data that does not exist, and the field that names it."""
+    places = {f"data.sources.{name}.root": source.root for name, source in config.data.sources.items()}
+    places = {"data.root": config.data.root, **places}
+    missing = ((field, root) for field, root in places.items() if root is not None and not root.exists())
+    return next(missing, ("", None))
 
 
 def evaluate(argv: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from backbones.errors import UserError
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
-from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis
+from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis, SourceConfig
 from tasks.head_config import (
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
@@ -58,6 +58,7 @@ __all__ = [
     "SegmentationConfig",
     "SegmentationFPNConfig",
     "SliceAxis",
+    "SourceConfig",
     "UNetConfig",
     "UNetPlusPlusConfig",
     "YOLOConfig",

@@ -104,8 +104,8 @@ class ColumnsConfig(Section):
     """How often to draw an image, in comparison; None finds weight."""
 
 
-class DataConfig(Section):
-    """Where images and annotations lie and how they become batches."""
+class PlaceConfig(Section):
+    """Where a data set lies, and how it is read."""
 
     root: Path | None = None
     """Folder (or CSV or npz file) with the data."""
@@ -119,10 +119,6 @@ class DataConfig(Section):
     """Share of the training images held out when there is no validation split."""
     group_by: str | None = None
     """Regular expression on the file name; images with an equal first group stay on one side of a made split."""
-    folds: Annotated[int, Field(ge=2)] | None = None
-    """Cross-validation: divide the training data into so many parts, by group and with classes in equal shares."""
-    fold: Natural = 0
-    """Which of the `folds` is held out, from 0."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes (or regressed numbers) in index order, where the data has none, or in another order."""
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
@@ -136,6 +132,26 @@ class DataConfig(Section):
     """Axis along which volumes (NIfTI) are cut into images."""
     spacing: tuple[Positive, Positive] | None = None
     """Millimetres from row to row and from column to column; None takes them from the file, if it has them."""
+
+
+class SourceConfig(PlaceConfig):
+    """One of several data sets that a run learns from."""
+
+    heads: tuple[str, ...] = ()
+    """Heads that learn from it, which it must have targets for; none: all."""
+    ratio: Positive | None = None
+    """How many of the images of an epoch are its own, in comparison with the other sources; None: as many as it has."""
+
+
+class DataConfig(PlaceConfig):
+    """Where images and annotations lie and how they become batches."""
+
+    sources: dict[str, SourceConfig] = Field(default_factory=dict)
+    """Several data sets, by name, in place of `root` and what else says where one lies; see docs/several_heads.md."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Cross-validation: divide the training data into so many parts, by group and with classes in equal shares."""
+    fold: Natural = 0
+    """Which of the `folds` is held out, from 0."""
     size: tuple[Count, Count] | None = None
     """Resize to exactly this height and width, in place of short_side and long_side."""
     center_crop: tuple[Count, Count] | None = None

@@ -34,6 +34,11 @@ def keep_heads(config: Experiment, only: Sequence[str]) -> Experiment:
     kept.heads = {name: head for name, head in kept.heads.items() if name in only}
     kept.losses.weights = {name: weight for name, weight in kept.losses.weights.items() if name in only}
     kept.model.train_only = tuple(name for name in kept.model.train_only if name in only)
+    for name, source in list(kept.data.sources.items()):
+        if source.heads:
+            source.heads = tuple(head for head in source.heads if head in only)
+            if not source.heads:
+                del kept.data.sources[name]
     if kept.runner.monitor is not None and kept.runner.monitor.split("/")[0] not in only:
         kept.runner.monitor = None
     return kept

@@ -1,6 +1,6 @@
 """From models to predictions: one pass, or the average over windows, mirrored and scaled copies, and several models."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -73,6 +73,10 @@ class Predictor:
         if len(heads) < len(self.models[0].heads):
             found |= self._fused(batch)
         return found
+
+    def part(self, names: Collection[str]) -> "Predictor":
+        """The same for some of the heads."""
+        return Predictor([model.part(names) for model in self.models], self.config)
 
     def _fused(self, batch: Batch) -> dict[str, Sequence[Prediction]]:
         """Detections of the heads that give boxes, of all models together."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from backbones import Backbone, UserError, build_backbone
-from heads import Head, Prediction, ScoringHead, heads
+from heads import Head, Prediction, ScoringHead, Targets, heads
 from tasks.batch_sizes import require_batch_sizes
 from tasks.config import Experiment
 from tasks.data.sample import Batch
 from tasks.head_choice import learning_heads
+from tasks.head_targets import targets_of_head
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
 from tasks.loss_weights import LossWeights, annotated
@@ -30,6 +31,8 @@ class Model(nn.Module):
         loss_weights: weighs the losses of the heads; None leaves them as they are.
         train_only: the heads that learn; the backbone and all others keep their weights and running statistics, and the
             others give no losses. Empty: all learn.
+        widths: columns of the label values, or planes of the masks, that a head learns from; needed where batches come
+            from several data sets.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Model(nn.Module):
         image: ImageSpec,
         loss_weights: LossWeights | None = None,
         train_only: Sequence[str] = (),
+        widths: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.loss_weights = loss_weights
         self.image = image
+        self.widths = dict(widths or {})
         self.normalisation = Normalisation(image)
         self.train_only = frozenset(train_only)
         self.backbone_frozen = bool(train_only)
@@ -96,9 +101,10 @@ class Model(nn.Module):
         for name, head in self._heads():
             if self.train_only and name not in self.train_only:
                 continue
-            own = head.loss(features, batch.sizes, batch.targets)
+            targets = self._targets(name, batch)
+            own = head.loss(features, batch.sizes, targets)
             if self.loss_weights is not None:
-                own = self.loss_weights(name, own, annotated(batch.targets, head.reads))
+                own = self.loss_weights(name, own, annotated(targets, head.reads))
             losses |= {f"{name}/{loss}": value for loss, value in own.items()}
         return losses
 
@@ -121,6 +127,14 @@ class Model(nn.Module):
         part = Model(self.backbone, {name: head for name, head in self._heads() if name in names}, self.image)
         part.normalisation = self.normalisation
         return part
+
+    def _targets(self, name: str, batch: Batch) -> Targets:
+        """Targets of a batch as a head sees them."""
+        if batch.fed is None:
+            return batch.targets
+        learning = [head for head in self.heads if not self.train_only or head in self.train_only]
+        reads = dict(self._heads())[name].reads
+        return targets_of_head(batch.targets, batch.fed[:, learning.index(name)], reads, self.widths[name])
 
     def _at_rest(self) -> list[nn.Module]:
         """What never learns because of `train_only`."""
@@ -154,4 +168,11 @@ def build_model(config: Experiment, labels: Mapping[str, LabelMap]) -> Model:
     for name, head in config.heads.items():
         built[name] = heads.build(head.name, backbone.features, len(labels[name]), **head.factory_options())
     loss_weights = LossWeights.of(config.losses, built, learning)
-    return Model(backbone, built, image, loss_weights, config.model.train_only)
+    return Model(backbone, built, image, loss_weights, config.model.train_only, _widths(config, labels))
+
+
+def _widths(config: Experiment, labels: Mapping[str, LabelMap]) -> dict[str, int]:
+    """As many as there are classes, but one plane where they do not overlap."""
+    planes = {name: head.factory_options().get("target") == "multilabel" for name, head in config.heads.items()}
+    reads = {name: getattr(heads.factory(head.name), "reads", None) for name, head in config.heads.items()}
+    return {name: len(labels[name]) if reads[name] == "labels" or planes[name] else 1 for name in config.heads}

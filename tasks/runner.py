@@ -34,6 +34,7 @@ from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
 from tasks.inference import Predictor
 from tasks.interruption import Interrupted, StopSignals
+from tasks.joint_evaluation import JointEvaluator
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch
 from tasks.model import Model
@@ -70,7 +71,7 @@ class Runner:
         labels: Mapping[str, LabelMap],
         loader: TrainingLoader,
         predictor: Predictor,
-        evaluator: Evaluator,
+        evaluator: Evaluator | JointEvaluator,
         folder: RunFolder,
         accelerator: Accelerator,
         reporter: Reporter,

@@ -7,16 +7,16 @@ from typing import Literal
 
 from tasks.checkpoint import load_checkpoint, load_weights_strictly, require_same_image, require_same_labels
 from tasks.config import Experiment
-from tasks.data.splits import open_splits
 from tasks.detection.coco_metric import score_results_file
 from tasks.device import build_accelerator
-from tasks.evaluation import Evaluator, show_metrics
+from tasks.evaluation import show_metrics
 from tasks.head_choice import heads_to_use, learning_heads
 from tasks.inference import Predictor
-from tasks.kinds import head_labels, wanted_targets
+from tasks.joint_evaluation import build_evaluator
 from tasks.model import build_model
 from tasks.output import write_whole
 from tasks.progress import Reporter
+from tasks.sources import open_sources, source_labels
 
 
 def score_run(run: Path, config: Experiment, out: Path | None, only: Sequence[str] = ()) -> dict[str, float]:
@@ -35,17 +35,20 @@ def score_run(run: Path, config: Experiment, out: Path | None, only: Sequence[st
     checkpoint, config = load_checkpoint(run, prefer_best=True).keep(only), heads_to_use(config, only)
     accelerator = build_accelerator(config.runner)
     reporter = Reporter(accelerator.is_main_process)
-    _, val, messages = open_splits(config.data, config.runner.seed, wanted_targets(config))
+    sources, messages = open_sources(config)
     for message in messages:
         reporter.say(message)
-    labels = head_labels(config, val)
+    labels = source_labels(sources)
     require_same_labels(checkpoint, labels)
     require_same_image(checkpoint, config)
     model = build_model(config, labels)
     load_weights_strictly(model, checkpoint.weights(), checkpoint.folder)
     model.to(accelerator.device)
-    reporter.say(f"{checkpoint.folder}, step {checkpoint.step}, on {len(val)} images of {val.split!r}")
-    evaluator = Evaluator(config, val, labels, accelerator, model.divisor)
+    where = ", ".join(
+        f"{len(source.val)} images of {source.name and source.name + '/'}{source.val.split!r}" for source in sources
+    )
+    reporter.say(f"{checkpoint.folder}, step {checkpoint.step}, on {where}")
+    evaluator = build_evaluator(config, sources, labels, accelerator, model.divisor)
     metrics = evaluator.evaluate(Predictor([model], config.inference), reporter)
     if accelerator.is_main_process:
         _show(reporter, metrics, out, evaluator.notes())

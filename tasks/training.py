@@ -10,26 +10,25 @@ from accelerate.utils.operations import broadcast_object_list
 from backbones import UserError
 from tasks.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, require_same_image, require_same_labels
 from tasks.config import Experiment
-from tasks.data.augmentation.combinations import require_fitting, require_outlines_to_paste
 from tasks.data.loader import TrainingLoader
-from tasks.data.splits import open_splits
+from tasks.data.mixture import Mixture
 from tasks.device import build_accelerator, describe
-from tasks.evaluation import Evaluator, show_metrics
+from tasks.evaluation import show_metrics
 from tasks.experiment_file import Origin
 from tasks.head_choice import learning_heads
 from tasks.inference import Predictor
 from tasks.initial_weights import load_initial_weights, resting_labels, run_to_start_from
-from tasks.kinds import head_labels, require_targets, wanted_targets
+from tasks.joint_evaluation import build_evaluator
 from tasks.label_map import LabelMap
 from tasks.model import build_model
 from tasks.progress import Reporter
 from tasks.run_folder import RunFolder
 from tasks.runner import Runner
 from tasks.seeding import derive_seed
+from tasks.sources import fill_from_sources, open_sources, source_labels, training_data
 from tasks.start import describe_start
 from tasks.step_time import StepTime
 from tasks.tensorboard import require_tensorboard
-from tasks.training_statistics import fill_from_data
 
 
 def train_experiment(
@@ -84,16 +83,12 @@ def build_runner(
     """All that training needs, in place, before its first step; arguments and errors as for `train_experiment`."""
     accelerator = build_accelerator(config.runner, unused_weights=_leaves_weights_unused(config))
     reporter = Reporter(accelerator.is_main_process)
-    wanted = wanted_targets(config)
-    require_fitting(config.data, wanted)
-    train, val, messages = open_splits(config.data, config.runner.seed, wanted)
+    sources, messages = open_sources(config)
     for message in messages:
         reporter.say(message)
-    require_targets(config, train)
-    require_outlines_to_paste(config.data, train)
-    labels = {**head_labels(config, train), **resting_labels(config, resume or run_to_start_from(config, init))}
+    labels = {**source_labels(sources), **resting_labels(config, resume or run_to_start_from(config, init))}
     labels = {name: labels[name] for name in config.heads}
-    fill_from_data(config, train)
+    fill_from_sources(sources)
 
     # The initial weights are a function of the seed alone.
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))
@@ -106,8 +101,11 @@ def build_runner(
         for line in load_initial_weights(model, config, labels, init):
             reporter.say(line)
 
+    data = training_data(config, sources)
+    if isinstance(data, Mixture):
+        reporter.say(str(data))
     loader = TrainingLoader(
-        train,
+        data,
         config.data,
         config.image,
         seed=config.runner.seed,
@@ -116,7 +114,7 @@ def build_runner(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
-        wanted=wanted,
+        wanted=sources[0].wanted,
         schedule=config.schedule,
         budget=StepTime(model, accelerator),
     )
@@ -124,7 +122,7 @@ def build_runner(
     if count is not None:
         reporter.say(str(count))
     workers = None if count is None else count.workers
-    evaluator = Evaluator(config, val, labels, accelerator, model.divisor, workers)
+    evaluator = build_evaluator(config, sources, labels, accelerator, model.divisor, workers)
     predictor = Predictor([model.part(learning_heads(config))], config.inference)
     _require_metric(config.runner.monitor, evaluator.metric_names())
     if config.runner.tensorboard:

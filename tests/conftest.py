@@ -24,6 +24,7 @@ from tasks.config import (
     RetinaNetConfig,
     RunnerConfig,
     ScheduleConfig,
+    SourceConfig,
     UNetConfig,
     YOLOConfig,
 )
@@ -109,6 +110,16 @@ def tiny_joint(tiny: Experiment, tiny_masks: Experiment) -> Experiment:
     tiny.heads |= tiny_masks.heads
     tiny.optimizer = OptimizerConfig(name="adamw", lr=1e-3)
     return tiny
+
+
+@pytest.fixture
+def tiny_sources(tiny_joint: Experiment, tiny_labels: Experiment) -> Experiment:
+    """As `tiny_joint`, with labels of images from a table as a data set of its own."""
+    tiny_joint.heads |= tiny_labels.heads
+    objects = SourceConfig(root=tiny_joint.data.root, heads=("boxes", "masks"))
+    table = SourceConfig(root=tiny_labels.data.root, heads=("labels",), ratio=10)
+    tiny_joint.data.root, tiny_joint.data.sources = None, {"objects": objects, "table": table}
+    return tiny_joint
 
 
 def _experiment(kind: str, head: HeadConfig, root: Path) -> Experiment:

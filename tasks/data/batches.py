@@ -1,6 +1,7 @@
 """Which images make up which batch, and samples padded into one."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,14 @@ from backbones.errors import UserError
 from heads.contract import IGNORED, BoxTargets, ImageSizes, LabelTargets, MaskTargets, Outlines, Targets
 from tasks.data.sample import Batch, Sample, SampleKey
 from tasks.seeding import derive_seed
+
+
+class Draw(Protocol):
+    """Which images an epoch takes; the same number in each."""
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, epoch: int) -> npt.NDArray[np.int64]: ...
 
 
 class BatchPlan:
@@ -32,6 +41,7 @@ class BatchPlan:
         weights: (I,) how often training draws each image in comparison; None takes each once. An epoch has the same
             number of steps. An image whose share of the draws is 2.3 is drawn 2 or 3 times (systematic resampling,
             Kitagawa 1996), so that equal weights, too, take each once.
+        draw: which images training takes, where those of an epoch are not each image once; with it, no `weights`.
         repeats: training draws each image so many times in a row, and as many fewer of them (repeated augmentation,
             Hoffer et al., "Augment Your Batch", arXiv:1901.09335, and Berman et al., "MultiGrain", arXiv:1902.05509,
             section 3.3).
@@ -51,6 +61,7 @@ class BatchPlan:
         passes: int = 1,
         weights: npt.NDArray[np.floating] | None = None,
         repeats: int = 1,
+        draw: Draw | None = None,
     ) -> None:
         parts = world_size * passes
         if batch_size < 1 or (training and batch_size % parts):
@@ -59,12 +70,13 @@ class BatchPlan:
                 f"{passes} passes of "
                 "runner.accumulate)"
             )
-        if training and len(sizes) < batch_size:
-            batch_size = len(sizes) // parts * parts
+        self._draw, self._images = draw, len(sizes) if draw is None else len(draw)
+        if training and self._images < batch_size:
+            batch_size = self._images // parts * parts
             if not batch_size:
                 raise UserError(
-                    f"{len(sizes)} training images cannot be divided among {world_size} processes x {passes} passes of "
-                    f"runner.accumulate; expected at least {parts} images: use fewer processes or passes"
+                    f"{self._images} training images cannot be divided among {world_size} processes x {passes} passes "
+                    f"of runner.accumulate; expected at least {parts} images: use fewer processes or passes"
                 )
         self._landscape = sizes[:, 1] >= sizes[:, 0]
         self.batch_size, self.seed, self.training = batch_size, seed, training
@@ -73,15 +85,14 @@ class BatchPlan:
 
     def __len__(self) -> int:
         """Batches an epoch, the same in each."""
-        images = len(self._landscape)
-        return images // self.batch_size if self.training else -(-images // self.batch_size)
+        return self._images // self.batch_size if self.training else -(-self._images // self.batch_size)
 
     def batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         """Indices of the images of each batch."""
         if not self.training:
             order = np.argsort(~self._landscape, kind="stable")
             return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        order = self._order(np.random.default_rng(derive_seed(self.seed, "order", epoch)))
+        order = self._order(epoch)
         order = np.repeat(order[: -(-len(order) // self.repeats)], self.repeats)[: len(order)]
         groups = [order[self._landscape[order]], order[~self._landscape[order]]]
         whole = [len(group) // self.batch_size * self.batch_size for group in groups]
@@ -93,19 +104,12 @@ class BatchPlan:
         batches = batches[np.random.default_rng(derive_seed(self.seed, "batches", epoch)).permutation(len(batches))]
         return list(batches)
 
-    def _order(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
-        """(I,) images in the order of an epoch."""
-        images = len(self._landscape)
-        order = random.permutation(images)
-        if self._weights is None:
-            return order
-        # Evenly spaced points on the line of all weights, in an order that is another one each epoch, so that no two
-        # images exclude each other forever.
-        ends = np.cumsum(self._weights[order])
-        points = (np.arange(images) + random.random()) / images * ends[-1]
-        # The last point may be rounded onto the end; an image of weight 0 is never met.
-        drawn = np.searchsorted(ends, points.clip(max=np.nextafter(ends[-1], 0)), side="right")
-        return random.permutation(order[drawn])
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The images of an epoch, in their order."""
+        if self._draw is not None:
+            return self._draw(epoch)
+        random = np.random.default_rng(derive_seed(self.seed, "order", epoch))
+        return shuffled(len(self._landscape), self._weights, random)
 
     def parts(self, epoch: int, rank: int = 0, start: int = 0) -> Iterator[list[SampleKey]]:
         """What process `rank` loads, part by part, from batch `start` on: `passes` parts a batch.
@@ -121,6 +125,25 @@ class BatchPlan:
             for part in np.array_split(share, self.passes):
                 if len(part):
                     yield [SampleKey(index, epoch, repeat) for index, repeat in part.tolist()]
+
+
+def shuffled(
+    images: int, weights: npt.NDArray[np.float64] | None, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """(images,) numbers of images in random order: each once, or as often as `weights` (images,) say.
+
+    See `BatchPlan` for the weights.
+    """
+    order = random.permutation(images)
+    if weights is None:
+        return order
+    # Evenly spaced points on the line of all weights, in an order that is another one each epoch, so that no two
+    # images exclude each other forever.
+    ends = np.cumsum(weights[order])
+    points = (np.arange(images) + random.random()) / images * ends[-1]
+    # The last point may be rounded onto the end; an image of weight 0 is never met.
+    drawn = np.searchsorted(ends, points.clip(max=np.nextafter(ends[-1], 0)), side="right")
+    return random.permutation(order[drawn])
 
 
 def _repeats(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -167,20 +190,21 @@ def collate(samples: Sequence[Sample], divisor: int) -> Batch:
         ),
         image_ids=tuple(sample.image_id for sample in samples),
         files=tuple(sample.file for sample in samples),
+        fed=_fed(samples),
     )
 
 
 def _outlines(samples: Sequence[Sample], most: int, size: tuple[int, int]) -> Outlines | None:
     """Of up to `most` objects an image, in images of `size`; packed one by one, so that never all are whole."""
     found = [(sample.outlines, sample.outlined) for sample in samples]
-    if any(outlines is None for outlines, _ in found):
+    if all(outlines is None for outlines, _ in found):
         return None
     height, width = size
     bits = torch.zeros(len(samples), most, height, -(-width // 8), dtype=torch.uint8)
     known = torch.zeros(len(samples), most, dtype=torch.bool)
     for row, (outlines, outlined) in enumerate(found):
-        assert outlines is not None
-        assert outlined is not None
+        if outlines is None or outlined is None:
+            continue
         for number, outline in enumerate(outlines):
             packed = np.packbits(outline, axis=1)
             bits[row, number, : packed.shape[0], : packed.shape[1]] = torch.from_numpy(packed)
@@ -189,9 +213,9 @@ def _outlines(samples: Sequence[Sample], most: int, size: tuple[int, int]) -> Ou
 
 
 def _label_targets(samples: Sequence[Sample]) -> LabelTargets | None:
-    rows = [sample.image_labels for sample in samples if sample.image_labels is not None]
+    rows = [np.zeros(0, np.float32) if sample.image_labels is None else sample.image_labels for sample in samples]
     # Where nothing is known of any image, nothing tells how many classes there are.
-    if len(rows) < len(samples) or not any(map(len, rows)):
+    if not any(map(len, rows)):
         return None
     values = torch.zeros(len(rows), max(map(len, rows)))
     for value, row in zip(values, rows, strict=True):
@@ -200,10 +224,18 @@ def _label_targets(samples: Sequence[Sample]) -> LabelTargets | None:
 
 
 def _mask_targets(samples: Sequence[Sample], size: tuple[int, int]) -> MaskTargets | None:
-    drawn = [sample.masks for sample in samples if sample.masks is not None]
-    if len(drawn) < len(samples):
+    drawn = [sample.masks for sample in samples]
+    planes = max((mask.shape[2] for mask in drawn if mask is not None), default=0)
+    if not planes:
         return None
-    masks = torch.full((len(drawn), drawn[0].shape[2], *size), IGNORED, dtype=torch.uint8)
+    masks = torch.full((len(drawn), planes, *size), IGNORED, dtype=torch.uint8)
     for mask, own in zip(masks, drawn, strict=True):
-        mask[:, : own.shape[0], : own.shape[1]] = torch.from_numpy(np.ascontiguousarray(own)).permute(2, 0, 1)
-    return MaskTargets(masks, torch.ones(len(drawn), dtype=torch.bool))
+        if own is not None:
+            height, width, count = own.shape
+            mask[:count, :height, :width] = torch.from_numpy(np.ascontiguousarray(own)).permute(2, 0, 1)
+    return MaskTargets(masks, torch.tensor([mask is not None for mask in drawn]))
+
+
+def _fed(samples: Sequence[Sample]) -> torch.Tensor | None:
+    rows = [sample.fed for sample in samples if sample.fed is not None]
+    return torch.tensor(rows) if rows else None

@@ -15,7 +15,8 @@ from tasks.data.annotations import Annotations
 from tasks.data.balance import sampling_weights
 from tasks.data.batches import BatchPlan, collate
 from tasks.data.dataset import Dataset
-from tasks.data.sample import Batch, SampleKey
+from tasks.data.mixture import Mixture
+from tasks.data.sample import Batch, SampleKey, Samples
 from tasks.data.wanted import Wanted
 from tasks.data.worker_count import UNMEASURED, Budget, WorkerCount, cores_here, measure_workers
 from tasks.image_spec import ImageSpec
@@ -25,7 +26,7 @@ class TrainingLoader:
     """Training batches of one process.
 
     Args:
-        annotations: the training split.
+        annotations: the training split, or a mixture of several.
         config: batch size, workers, sizes, augmentation, balance.
         spec: of the images.
         seed: of order and augmentation.
@@ -35,7 +36,7 @@ class TrainingLoader:
         world_size: processes.
         pin_memory: copy batches to page-locked memory, for CUDA.
         start_method: how loader processes start, "fork" or "spawn"; None is the platform's way.
-        wanted: the targets that samples bring.
+        wanted: the targets that samples bring; those of a mixture are its own.
         schedule: of the run, whose last epochs may be without mosaic.
         budget: what decides how many workers `auto` is; None: as many as there are cores, 4 at most.
 
@@ -49,7 +50,7 @@ class TrainingLoader:
 
     def __init__(
         self,
-        annotations: Annotations,
+        annotations: Annotations | Mixture,
         config: DataConfig,
         spec: ImageSpec,
         *,
@@ -71,13 +72,18 @@ class TrainingLoader:
             training=True,
             world_size=world_size,
             passes=passes,
-            weights=sampling_weights(annotations, config.balance),
+            weights=sampling_weights(annotations, config.balance) if isinstance(annotations, Annotations) else None,
             repeats=config.repeats,
+            draw=annotations.draw(seed) if isinstance(annotations, Mixture) else None,
         )
         self.passes = passes
         self.steps_per_epoch = len(plan)
         until = None if schedule is None else _mosaic_until(config.augment.close_mosaic, schedule, len(plan))
-        dataset = Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted, mosaic_until=until)
+        dataset: Samples = (
+            annotations.samples(spec, seed, until)
+            if isinstance(annotations, Mixture)
+            else Dataset(annotations, config, spec, seed=seed, training=True, wanted=wanted, mosaic_until=until)
+        )
         self._parts = _Parts(plan, rank)
         self.worker_count: WorkerCount | None = None
         workers = config.workers
@@ -156,7 +162,7 @@ class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
     traceback.
     """
 
-    def __init__(self, dataset: Dataset, divisor: int) -> None:
+    def __init__(self, dataset: Samples, divisor: int) -> None:
         self.dataset, self.divisor = dataset, divisor
 
     def __getitem__(self, keys: list[SampleKey]) -> Batch | UserError:
@@ -167,7 +173,7 @@ class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
 
 
 def _data_loader(
-    dataset: Dataset,
+    dataset: Samples,
     parts: _Parts,
     divisor: int,
     workers: int | Literal["auto"],

@@ -5,7 +5,7 @@ Shapes: B images, C channels, H W pixels, N boxes.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ class Sample:
         crowd: (N,) bool.
         outlines: (N, H, W) uint8 of 0 and 1, or None when not asked for; of an object without an outline, its box.
         outlined: (N,) bool, whether each has an outline; None when not asked for.
+        fed: whether each head that learns, in the order of the config, learns from it; None: all do.
         image_labels: (K,) float32 as a row of `LabelTargets.values`; None when not asked for, empty when unknown.
         masks: (H, W, P) uint8 as in `MaskTargets`, or None when not asked for.
     """
@@ -57,6 +58,13 @@ class Sample:
     image_labels: npt.NDArray[np.float32] | None = None
     masks: npt.NDArray[np.uint8] | None = None
     outlined: npt.NDArray[np.bool_] | None = None
+    fed: tuple[bool, ...] | None = None
+
+
+class Samples(Protocol):
+    """Gives samples by their keys."""
+
+    def __getitem__(self, key: SampleKey) -> Sample: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Batch:
         targets: for the heads.
         image_ids: B raw ids.
         files: B paths, for messages.
+        fed: (B, heads) bool, whether each head that learns, in the order of the config, learns from an image; None: all
+            do. `targets_of_head` makes each one's own targets of it.
     """
 
     images: Tensor
@@ -77,6 +87,7 @@ class Batch:
     targets: Targets
     image_ids: tuple[int, ...]
     files: tuple[str, ...]
+    fed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)

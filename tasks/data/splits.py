@@ -63,6 +63,11 @@ def open_splits(config: DataConfig, seed: int, wanted: Wanted | None = None) -> 
         UserError: no data there, a split that was asked for is not among those found, splits that disagree on the
             classes, no training images, nothing to learn from, or anything that a reader refuses.
     """
+    if config.sources:
+        raise UserError(
+            f"data.sources names {', '.join(config.sources)}, and this command takes one data set; give it with "
+            "data.root, and data.sources {}"
+        )
     wanted = wanted or Wanted()
     reader = _open_reader(config, wanted)
     train_name, val_name = choose_splits(reader.splits(), config.train, config.val)

@@ -10,8 +10,7 @@ import cv2
 import torch
 
 from tasks.data.batches import collate
-from tasks.data.dataset import Dataset
-from tasks.data.sample import Batch, SampleKey
+from tasks.data.sample import Batch, SampleKey, Samples
 
 SAMPLES, SECONDS = 8, 1.0  # measured at most
 RESERVE = 1.25  # loading is not equally fast all the time
@@ -54,7 +53,7 @@ def needed_workers(load: float, step: float, images: int, cores: int) -> int:
 
 
 def measure_workers(
-    dataset: Dataset, keys: Sequence[SampleKey], divisor: int, budget: Budget, cores: int
+    dataset: Samples, keys: Sequence[SampleKey], divisor: int, budget: Budget, cores: int
 ) -> WorkerCount:
     """Load a few samples by the clock and compare with what training them takes.
 

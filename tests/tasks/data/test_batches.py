@@ -250,7 +250,7 @@ def test_collate(dtype: type, channels: int) -> None:
 
 
 def test_collate_outlines() -> None:
-    """Eight pixels a byte, and only where every sample brings them."""
+    """Eight pixels a byte; those of a sample that brings none are not known."""
     samples = [sample(50, 70, 2), sample(64, 33, 0), sample(20, 20, 3)]
     assert collate(samples, 32).targets.boxes.outlines is None  # type: ignore[union-attr]
     random = np.random.default_rng(0)
@@ -267,8 +267,10 @@ def test_collate_outlines() -> None:
         height, width = one.image.shape[:2]
         np.testing.assert_array_equal(drawn[row, : len(one.boxes), :height, :width], one.outlines)
         assert drawn[row].sum() == one.outlines.sum()
-    samples[1].outlines = None
-    assert collate(samples, 32).targets.boxes.outlines is None  # type: ignore[union-attr]
+    samples[2].outlines = None
+    some = collate(samples, 32).targets.boxes.outlines  # type: ignore[union-attr]
+    assert some is not None
+    assert some.known.tolist() == [[True, False, False], [False] * 3, [False] * 3]
 
 
 def test_collate_without_any_box() -> None:
