@@ -3,7 +3,24 @@
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from tasks.checking import anchors, boxes, classes, leakage, network, opening, readability, values
+from tasks.checking import (
+    anchors,
+    boxes,
+    classes,
+    frozen,
+    initial_loss,
+    leakage,
+    learning,
+    memory,
+    network,
+    odd_batches,
+    opening,
+    perfect,
+    readability,
+    round_trip,
+    start,
+    values,
+)
 from tasks.checking.finding import Finding, Kind
 from tasks.checking.network import Network
 from tasks.checking.subject import Subject
@@ -28,10 +45,22 @@ DATA: dict[str, Callable[[Subject], Iterator[Finding]]] = {
     "repeated boxes": boxes.repeated,
     "number of objects": boxes.many,
     "crops": boxes.crops,
+    "the metric": perfect.metric,
 }
 TRAINING: dict[str, Callable[[Network], Iterator[Finding]]] = {
     "weights": network.weights,
     "anchors": anchors.unmatched,
+    "frozen parameters": frozen.frozen,
+    "frozen backbone": frozen.never,
+    "batch norms": odd_batches.batch_norms,
+    "losses": start.losses,
+    "losses at the start": initial_loss.at_start,
+    "odd batches": odd_batches.odd_batches,
+    "warm-up": learning.warmup,
+    "learning rate": learning.rate,
+    "gradients": start.gradients,
+    "checkpoint": round_trip.checkpoint,
+    "memory": memory.memory,
 }
 TITLES: dict[ModuleType, str] = {
     opening: "Opening",
@@ -42,6 +71,14 @@ TITLES: dict[ModuleType, str] = {
     values: "Values",
     network: "Network",
     anchors: "Anchors",
+    perfect: "Metric",
+    frozen: "What trains",
+    start: "Losses and gradients",
+    initial_loss: "Losses at the start",
+    odd_batches: "Odd batches",
+    learning: "Learning rate",
+    round_trip: "Checkpoint",
+    memory: "Memory",
 }
 
 

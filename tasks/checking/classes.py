@@ -160,7 +160,7 @@ def _sampled(subject: Subject, side: Side, looked: dict[int, bool]) -> str:
 def _unit(subject: Subject) -> str:
     if subject.wanted.labels is not None:
         return "images"
-    return "masks" if subject.wanted.masks is not None and not subject.wanted.boxes else "objects"
+    return "objects" if subject.train.mask_files is None else "masks"
 
 
 def _count(subject: Subject, side: Side) -> tuple[Counts, bool]:

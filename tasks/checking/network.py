@@ -1,5 +1,6 @@
 """The network of an experiment as a run would begin with it, and a batch to try it on."""
 
+import copy
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -7,15 +8,20 @@ import torch
 from accelerate.accelerator import Accelerator
 
 from backbones.errors import UserError
+from tasks.checking.batch import make_batch
 from tasks.checking.finding import Finding, Kind
+from tasks.checking.first_pass import FirstPass, first_pass
 from tasks.checking.subject import Subject
 from tasks.config import Experiment
 from tasks.data.augmentation.combinations import require_fitting, require_outlines_to_paste
+from tasks.data.sample import Batch
 from tasks.device import build_accelerator
 from tasks.initial_weights import load_initial_weights
 from tasks.model import Model, build_model
 from tasks.seeding import derive_seed
 from tasks.training_statistics import fill_from_data
+
+SIDE = 192  # pixels of the images of the batch, at most
 
 NETWORK_UNUSABLE = Kind(
     "network-unusable",
@@ -48,6 +54,7 @@ class Network:
         config: a copy of the experiment, with what follows from the data filled in.
         told: lines about its initial weights.
         problem: why the weights that the config names cannot be loaded; empty if they were.
+        tried: the network after a few steps of training, once they were taken.
 
     Raises:
         UserError: it cannot be built.
@@ -62,6 +69,7 @@ class Network:
         self.accelerator: Accelerator = build_accelerator(self.config.runner)
         self.told: list[str] = []
         self.problem = ""
+        self.tried: Model | None = None
 
     @cached_property
     def model(self) -> Model:
@@ -73,6 +81,22 @@ class Network:
         except UserError as error:
             self.problem = str(error)
         return model.to(self.accelerator.device).to(memory_format=torch.channels_last)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return max(1, len(self.subject.train) // self.config.data.batch_size)
+
+    @cached_property
+    def batch(self) -> Batch | None:
+        """The batch to try it on; None where no image can be used."""
+        return make_batch(self.subject, self.model.divisor, SIDE, self.subject.clock.portion(0.05))
+
+    @cached_property
+    def start(self) -> FirstPass:
+        """The first pass of training on that batch."""
+        assert self.batch is not None  # the caller has asked
+        return first_pass(self.accelerator, copy.deepcopy(self.model), self.batch)
 
 
 def weights(network: Network) -> Iterator[Finding]:

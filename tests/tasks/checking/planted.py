@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tasks.config import Experiment
+from tasks.config import Experiment, FasterRCNNConfig, PluginHeadConfig
 from tests.tasks.checking.shapes import edit_json, read, read_table, write_image, write_table
 
 Spoil = Callable[[Experiment, Path], object]
@@ -33,11 +33,12 @@ class Planted:
 
 
 DATA: dict[str, Planted] = {}
+TRAINING: dict[str, Planted] = {}
 
 
-def planted(name: str, kind: str, code: str) -> Callable[[Spoil], Spoil]:
+def planted(name: str, kind: str, code: str, among: dict[str, Planted] = DATA) -> Callable[[Spoil], Spoil]:
     def add(spoil: Spoil) -> Spoil:
-        DATA[name] = Planted(kind, code, spoil)
+        among[name] = Planted(kind, code, spoil)
         return spoil
 
     return add
@@ -253,3 +254,72 @@ def _crop(config: Experiment, folder: Path) -> None:
 @planted("the same image under two labels", "labels", "labels-contradict")
 def _contradict(config: Experiment, folder: Path) -> None:
     shutil.copy(folder / "train" / "portrait_train_000.png", folder / "train" / "portrait_train_001.png")
+
+
+@planted("anchors too large for the objects", "boxes", "boxes-unmatched", TRAINING)
+def _anchors(config: Experiment, folder: Path) -> None:
+    boxes = config.heads["boxes"]
+    assert isinstance(boxes, FasterRCNNConfig)
+    boxes.anchor_sizes = (64, 96, 128, 256, 512)
+
+
+@planted("a layer left frozen", "boxes", "frozen-unsaid", TRAINING)
+def _frozen_layer(config: Experiment, folder: Path) -> None:
+    config.backbone.name = "forgetful_net"
+
+
+@planted("a backbone that never thaws", "labels", "backbone-never-trains", TRAINING)
+def _frozen_backbone(config: Experiment, folder: Path) -> None:
+    config.schedule.freeze_backbone_epochs = 100
+
+
+@planted("frozen parts at random weights", "labels", "weights-doubtful", TRAINING)
+def _frozen_random(config: Experiment, folder: Path) -> None:
+    config.backbone.name, config.backbone.frozen_stages = "resnet18", 2
+
+
+@planted("a learning rate a hundred times too high, SGD", "boxes", "lr-too-high", TRAINING)
+def _high_sgd(config: Experiment, folder: Path) -> None:
+    config.optimizer.lr *= 100
+
+
+@planted("a learning rate a hundred times too high, AdamW", "masks", "lr-too-high", TRAINING)
+def _high_adamw(config: Experiment, folder: Path) -> None:
+    config.optimizer.lr *= 100
+
+
+@planted("a learning rate far too low", "labels", "lr-too-low", TRAINING)
+def _low(config: Experiment, folder: Path) -> None:
+    config.optimizer.lr /= 1000
+
+
+@planted("a warm-up longer than the run", "labels", "warmup-too-long", TRAINING)
+def _warmup(config: Experiment, folder: Path) -> None:
+    config.schedule.warmup_steps = 5000
+
+
+@planted("the weight of a loss at zero", "boxes", "loss-zero", TRAINING)
+def _weight(config: Experiment, folder: Path) -> None:
+    boxes = config.heads["boxes"]
+    assert isinstance(boxes, FasterRCNNConfig)
+    boxes.box_loss_weight = 0
+
+
+@planted("batch norm with one image at a time", "masks", "batch-norm-alone", TRAINING)
+def _batch_norm(config: Experiment, folder: Path) -> None:
+    config.data.batch_size = 1
+
+
+@planted("a head cut off from its backbone", "labels", "no-gradient", TRAINING)
+def _detached(config: Experiment, folder: Path) -> None:
+    config.heads = {"labels": PluginHeadConfig(name="detached_labels")}
+
+
+@planted("images too large for the memory", "masks", "memory-short", TRAINING)
+def _memory(config: Experiment, folder: Path) -> None:
+    config.data.short_side, config.data.long_side, config.data.batch_size = (1024,), 1024, 4096
+
+
+@planted("inputs a thousand times too large", "labels", "loss-at-start", TRAINING)
+def _inputs(config: Experiment, folder: Path) -> None:
+    config.image.high, config.backbone.name, config.backbone.norm = 0.1, "resnet18", "frozen_bn"
