@@ -10,9 +10,9 @@ from tasks.checking.clock import Clock
 from tasks.checking.looks import spread
 from tasks.checking.subject import Subject
 from tasks.config import DataConfig
-from tasks.data.augmentation.augment import evaluated_part
 from tasks.data.batches import collate
 from tasks.data.dataset import Dataset
+from tasks.data.evaluated_size import evaluated_part
 from tasks.data.sample import Batch, Sample, SampleKey
 
 IMAGES, WITH_BOXES = 4, 2  # of the batch, at most; detectors take much time for each
@@ -88,7 +88,7 @@ def _limited(subject: Subject, side: int) -> DataConfig:
     """The data section with images of at most `side` pixels."""
     data = subject.config.data.model_copy(deep=True)
     augment = data.augment
-    augment.mixup = augment.cutmix = 0.0
+    augment.mixup = augment.cutmix = augment.mosaic = augment.copy_paste = 0.0
     if subject.wanted.boxes or subject.wanted.masks:
         augment.scale_jitter = None
         height, width = augment.crop or _largest(subject, data)

@@ -9,7 +9,7 @@ from tasks.optim import count_steps
 FROZEN_UNSAID = Kind(
     "frozen-unsaid",
     "warning",
-    "A parameter does not train, and nothing in the config says so (`backbone.frozen_stages`, `backbone.norm`).",
+    "A parameter does not train, and nothing in the config says so (`backbone.frozen_stages`, `model.train_only`).",
     "It stays at its initial value; with random weights that is noise.",
 )
 TRAINED_UNSAID = Kind(
@@ -35,6 +35,9 @@ def frozen(network: Network) -> Iterator[Finding]:
         for name, _ in model.backbone.named_parameters()
         if stages and model.backbone.stage_of(name) < stages
     }
+    if config.model.train_only:
+        learning = tuple(f"heads.{head}." for head in config.model.train_only)
+        said |= {name for name, _ in model.named_parameters() if not name.startswith(learning)}
     trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     unsaid = [name for name, learns in trains.items() if not learns and name not in said]
     if unsaid:

@@ -12,7 +12,7 @@ from tasks.checking.batch import make_batch, passed_at_once
 from tasks.checking.clock import Clock
 from tasks.checking.finding import Finding, Kind, Place
 from tasks.checking.network import Network
-from tasks.data.augmentation.augment import evaluated_part
+from tasks.data.evaluated_size import evaluated_part
 from tasks.data.sample import Batch
 
 SIDES = (128, 256)  # pixels of the two batches

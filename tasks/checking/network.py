@@ -13,7 +13,6 @@ from tasks.checking.finding import Finding, Kind
 from tasks.checking.first_pass import FirstPass, first_pass
 from tasks.checking.subject import Subject
 from tasks.config import Experiment
-from tasks.data.augmentation.combinations import require_fitting, require_outlines_to_paste
 from tasks.data.sample import Batch
 from tasks.device import build_accelerator
 from tasks.initial_weights import load_initial_weights
@@ -63,8 +62,6 @@ class Network:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.config: Experiment = subject.config.model_copy(deep=True)
-        require_fitting(self.config.data, subject.wanted)
-        require_outlines_to_paste(self.config.data, subject.train)
         fill_from_data(self.config, subject.train)
         self.accelerator: Accelerator = build_accelerator(self.config.runner)
         self.told: list[str] = []

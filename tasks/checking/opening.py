@@ -5,8 +5,8 @@ from tasks.checking.clock import Clock
 from tasks.checking.finding import Finding, Kind
 from tasks.checking.subject import Subject
 from tasks.config import Experiment
-from tasks.data.splits import open_splits
-from tasks.kinds import head_labels, require_targets, wanted_targets
+from tasks.initial_weights import resting_labels, run_to_start_from
+from tasks.sources import open_sources, source_labels
 
 DATA_UNUSABLE = Kind(
     "data-unusable",
@@ -23,13 +23,23 @@ NOT_CHECKED = Kind(
 )
 
 
-def open_subject(config: Experiment, clock: Clock) -> Subject | Finding:
-    """The experiment with its data, or why it cannot be opened."""
+def open_subjects(config: Experiment, clock: Clock) -> list[Subject] | Finding:
+    """The experiment with each of its data sets, or why they cannot be opened."""
     try:
-        wanted = wanted_targets(config)
-        train, val, _ = open_splits(config.data, config.runner.seed, wanted)
-        require_targets(config, train)
-        return Subject(config, train, val, wanted, head_labels(config, train), clock)
+        sources, _ = open_sources(config)
+        shared = {**source_labels(sources), **resting_labels(config, run_to_start_from(config, None))}
+        return [
+            Subject(
+                source.name,
+                source.experiment,
+                source.train,
+                source.val,
+                source.wanted,
+                {head: shared[head] for head in source.experiment.heads},
+                clock,
+            )
+            for source in sources
+        ]
     except UserError as error:
         return Finding(DATA_UNUSABLE, str(error), "data that can be read whole", "follow the advice in the message")
 

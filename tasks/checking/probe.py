@@ -65,7 +65,7 @@ def train_on(
     config = network.config.model_copy(deep=True)
     config.optimizer = optimizer
     config.schedule = ScheduleConfig(policy="constant", epochs=10**6, warmup_steps=warmup_steps)
-    config.runner.ema_decay, config.runner.tensorboard = None, False
+    config.runner.ema_decay, config.runner.tensorboard, config.data.workers = None, False, 0
     model = copy.deepcopy(network.model)
     loader = TrainingLoader(
         subject.train,

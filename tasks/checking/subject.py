@@ -1,4 +1,7 @@
-"""What is checked: an experiment and its two splits, and what several checks want to know of them."""
+"""What is checked: an experiment and its two splits, and what several checks want to know of them.
+
+Where an experiment has several data sets, each is a subject with the heads that learn from it.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -23,6 +26,7 @@ class Subject:
     """An experiment with its data.
 
     Args:
+        source: name of the data set; empty where there is only one.
         config: the experiment.
         train: its training split.
         val: its validation split.
@@ -36,6 +40,7 @@ class Subject:
 
     def __init__(
         self,
+        source: str,
         config: Experiment,
         train: Annotations,
         val: Annotations,
@@ -43,7 +48,7 @@ class Subject:
         labels: Mapping[str, LabelMap],
         clock: Clock,
     ) -> None:
-        self.config, self.wanted, self.labels, self.clock = config, wanted, labels, clock
+        self.source, self.config, self.wanted, self.labels, self.clock = source, config, wanted, labels, clock
         self.splits: dict[Side, Annotations] = {"train": train, "val": val}
 
     @property
