@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tasks.config_section import Count, Natural, NotNegative, Positive, Section, Share
 
@@ -20,6 +20,16 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 Areas = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(_ordered)]
+
+
+def _processes(value: object) -> object:
+    """Refuses in one sentence what a union of types would refuse in one for each."""
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{value!r} is no number of processes; expected 0 or more, or auto")
+    return value
+
+
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_processes)]
 
 
 class AugmentConfig(Section):
@@ -175,7 +185,7 @@ class DataConfig(PlaceConfig):
     """EXIF orientation: `auto` turns an image when its annotated size says the annotator saw it turned."""
     batch_size: Count = 16
     """Images an optimizer step, over all processes and accumulated passes."""
-    workers: Natural | Literal["auto"] = "auto"
+    workers: Workers = "auto"
     """Loader processes of each training process; the result does not depend on it. `auto`: as many as keep up with the
     network, from a short measurement when training begins."""
     augment: AugmentConfig = Field(default_factory=AugmentConfig)

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from pydantic import ValidationError
 
 from backbones.errors import UserError
 from tasks.config import DataConfig, Experiment
@@ -138,5 +139,14 @@ def test_a_measured_run_ends_as_any_other(tiny: Experiment, written: Any, comman
     assert Experiment.model_validate_json((tmp_path / "auto" / "config.json").read_text()).data.workers == "auto"
 
 
-def test_no_number(tiny_config: Path, command: Command) -> None:
-    assert "data.workers" in command("train", tiny_config, "--data.workers", "many").complaint
+def test_no_number(tiny: Experiment, tiny_config: Path, written: Any, command: Command) -> None:
+    assert (
+        "--data.workers: no type matching INT|{auto}"
+        in command("train", tiny_config, "--data.workers", "many").complaint
+    )
+    told = "is no number of processes; expected 0 or more, or auto"
+    assert command("train", tiny_config, "--data.workers", "-1").complaint == f"data.workers: -1 {told}"
+    tiny_config.write_text(tiny.model_dump_json().replace('"workers":0', '"workers":"many"'))
+    assert command("train", tiny_config).complaint == f"{tiny_config}: data.workers: 'many' {told}"
+    with pytest.raises(ValidationError, match=told):
+        DataConfig(workers=1.5)  # type: ignore[arg-type]
