@@ -24,9 +24,9 @@ from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, Origin, read_experiment
 from tasks.explanation.arguments import ExplainArguments
 from tasks.head_choice import keep_heads
-from tasks.report.arguments import CompareArguments, ReportArguments
+from tasks.report.arguments import BrowseArguments, CompareArguments, ReportArguments
 
-A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments)
+A = TypeVar("A", TrainArguments, CrossValidateArguments, StudyDepthArguments, CheckArguments, BrowseArguments)
 
 
 def train(argv: Sequence[str]) -> None:
@@ -186,6 +186,14 @@ def compare(argv: Sequence[str]) -> None:
     compare(arguments)
 
 
+def browse(argv: Sequence[str]) -> None:
+    """`tools/browse.py`."""
+    arguments, _ = _choose(BrowseArguments, argv)
+    from tasks.report.browse import browse
+
+    browse(arguments)
+
+
 def list_registered(argv: Sequence[str]) -> None:
     """`tools/list.py`."""
     arguments = parse(ListArguments, argv)
@@ -213,6 +221,7 @@ def benchmark(argv: Sequence[str]) -> None:
 TRAINING_TOOLS: dict[type, str] = {
     TrainArguments: "train",
     CheckArguments: "check",
+    BrowseArguments: "browse",
     CrossValidateArguments: "cross_validate",
     StudyDepthArguments: "study_depth",
 }
@@ -237,6 +246,7 @@ COMMANDS = {
     "explain": explain,
     "report": report,
     "compare": compare,
+    "browse": browse,
     "study_depth": study_depth,
     "benchmark": benchmark,
     "list": list_registered,

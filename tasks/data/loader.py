@@ -78,7 +78,7 @@ class TrainingLoader:
         )
         self.passes = passes
         self.steps_per_epoch = len(plan)
-        until = None if schedule is None else _mosaic_until(config.augment.close_mosaic, schedule, len(plan))
+        until = None if schedule is None else mosaic_until(config.augment.close_mosaic, schedule, len(plan))
         dataset: Samples = (
             annotations.samples(spec, seed, until)
             if isinstance(annotations, Mixture)
@@ -195,7 +195,7 @@ def _data_loader(
     )
 
 
-def _mosaic_until(close: int, schedule: ScheduleConfig, steps_per_epoch: int) -> int | None:
+def mosaic_until(close: int, schedule: ScheduleConfig, steps_per_epoch: int) -> int | None:
     """Epochs with mosaic; None: all of them."""
     if not close:
         return None

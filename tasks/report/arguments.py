@@ -1,10 +1,13 @@
 """What the pages take on the command line; nothing heavy is imported here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+
+from tasks.arguments import Flattened
+from tasks.config import Experiment
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 
@@ -41,3 +44,22 @@ class CompareArguments:
     """Of images with repetition."""
     device: Device = "auto"
     """Where to run a model, for runs whose results are not kept with them."""
+
+
+@dataclass
+class BrowseArguments:
+    """Show what a model is given to learn from: images of an experiment, augmented, with their targets, as a page."""
+
+    config: tyro.conf.Positional[Path | None] = None
+    """The config, as for tools/train.py; any field can be given here."""
+    split: Literal["train", "val"] = "train"
+    """Which split; images to validate on are resized alone."""
+    images: int = 24
+    """How many, spread evenly over the split."""
+    epochs: int = 4
+    """The first so many, each with its own random changes."""
+    classes: tuple[str, ...] = ()
+    """Only images with one of these classes; empty is all."""
+    out: Path = Path("data.html")
+    """The page to write."""
+    experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)
