@@ -8,7 +8,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 INK, GRID = "#0a0b0c", "#0d0e0f"  # stand for the colours of the page
 SERIES = tuple(f"#a0000{number}" for number in range(1, 9))
@@ -52,10 +54,22 @@ def chart(draw: Callable[[Axes], object], height: float = 2.7) -> str:
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                _plain_labels(axis)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _of_the_page(text.getvalue())
+
+
+def _plain_labels(axis: Axis) -> None:
+    """Numbers as they are written, and not as powers of ten, whose letters are no text of the page."""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter("{x:g}")
+    # Within a decade there may be no other label than those between.
+    axis.set_minor_formatter(StrMethodFormatter("{x:g}") if high < 10 * low else NullFormatter())
 
 
 def colour(number: int) -> str:

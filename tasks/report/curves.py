@@ -128,7 +128,6 @@ def _together(parts: Mapping[str, Points], first: int) -> Figure:
             _line(axes, points, number, True)
         if all(value > 0 for _, values in parts.values() for value in values):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("steps")
 
     told = [

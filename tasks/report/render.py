@@ -22,6 +22,11 @@ def fold(text: str) -> str:
     return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text.lower()).strip("-")
 
 
+def breakable(text: str) -> Markup:
+    """A long name that may be broken behind its underscores."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -31,5 +36,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["fold"] = fold
+    environment.filters |= {"fold": fold, "breakable": breakable}
     return environment
