@@ -1,34 +1,35 @@
 """What a model is given to learn from, as a contact sheet: each image over several epochs, with its targets."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from backbones.errors import UserError
 from tasks.classification.truth import layout
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
-from tasks.data.augmentation.combinations import require_fitting
 from tasks.data.dataset import Dataset
 from tasks.data.loader import mosaic_until
 from tasks.data.sample import SampleKey
-from tasks.data.splits import open_splits
 from tasks.drawing import class_colour
-from tasks.head_choice import learning_heads
-from tasks.kinds import head_labels, require_targets, task_of, wanted_targets
-from tasks.label_map import LabelMap
+from tasks.kinds import head_labels, task_of
 from tasks.output import write_whole
 from tasks.progress import Reporter
 from tasks.report.arguments import BrowseArguments
-from tasks.report.blocks import Block, Example, Examples, Page, Section, Table
+from tasks.report.blocks import Example, Examples, Page, Section, Table
 from tasks.report.illustrate import embedded
 from tasks.report.render import render
 from tasks.report.sample_drawing import draw_sample
 from tasks.report.settings import leaves, shown
+from tasks.seeding import derive_seed
+from tasks.sources import Source, open_sources, source_labels
 
 MOST_PICTURES = 600
 SIZES = ((120, 360), (300, 260), (MOST_PICTURES, 200))  # up to so many pictures, pixels of their long side
 MOST_FILTERS = 12  # classes
+RESIZED = "Resized as for evaluation; nothing about them is random."
+SEEN = (
+    "As the network gets them, before the values are normalised; what is padded to fill a batch is not shown. The "
+    "changes follow from the seed {seed}, the epoch and the image, so a training run sees these."
+)
 
 
 def browse(arguments: BrowseArguments) -> None:
@@ -47,85 +48,71 @@ def browse(arguments: BrowseArguments) -> None:
             f"{arguments.images} images of {epochs} epochs are {arguments.images * epochs} pictures; expected at most "
             f"{MOST_PICTURES} on a page: give fewer --images or --epochs"
         )
-    wanted = wanted_targets(config)
-    require_fitting(config.data, wanted)
-    train, val, messages = open_splits(config.data, config.runner.seed, wanted)
+    sources, messages = open_sources(config)
     for message in messages:
         reporter.say(message)
-    require_targets(config, train)
-    split = train if arguments.split == "train" else val
-    labels = head_labels(config, split)
-    heads = {name: config.heads[name] for name in learning_heads(config)}
-    if not heads:
+    if not any(source.experiment.heads for source in sources):
         raise UserError("heads is empty; expected a head, whose targets are shown")
-    # The heads whose classes are named may read labels of images, or objects in them.
-    names = tuple(dict.fromkeys(name for own in labels.values() for name in own.names))
+    known = dict.fromkeys(name for own in source_labels(sources).values() for name in own.names)
     for name in arguments.classes:
-        if name not in names:
-            raise UserError(f"classes has {name!r}; expected classes of the data: {', '.join(names)}")
-    of_images = all(task_of(head).reads == "labels" for head in heads.values())
-    rows = _chosen(split, arguments, of_images)
-    steps = len(train) // max(config.data.batch_size, 1)
+        if name not in known:
+            raise UserError(f"classes has {name!r}; expected classes of the data: {', '.join(known)}")
+    images = sum(len(source.train) for source in sources)
     training = arguments.split == "train"
+    steps = images // max(config.data.batch_size, 1)
     until = mosaic_until(config.data.augment.close_mosaic, config.schedule, steps) if training else None
+    longest = next(side for most, side in SIZES if arguments.images * len(sources) * epochs <= most)
+    sections = [_section(arguments, source, epochs, until, longest, reporter) for source in sources]
+    if training:
+        table = Table("What is done to images", ["setting", "value"], _changes(config.data), prose=True)
+        sections.append(Section("changes", "Settings", [table]))
+    split = {source.name or "split": (source.train if training else source.val) for source in sources}
+    facts = {name: f"{own.split}, {len(own):,} images" for name, own in split.items()}
+    lead = "What the model is given to learn from." if training else "What the model is scored on."
+    page = render(Page(f"{config.name}: data", lead, facts, sections))
+    write_whole(arguments.out, lambda file: file.write_text(page, encoding="utf-8"))
+    reporter.say(f"written to {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _section(
+    arguments: BrowseArguments, source: Source, epochs: int, until: int | None, longest: int, reporter: Reporter
+) -> Section:
+    """The images of one data set."""
+    config, training = source.experiment, arguments.split == "train"
+    split = source.train if training else source.val
+    labels = head_labels(config, split)
+    heads = {name: config.heads[name] for name in labels}
+    names = tuple(dict.fromkeys(name for own in labels.values() for name in own.names))[:MOST_FILTERS]
+    of_images = all(task_of(head).reads == "labels" for head in heads.values())
+    # As the training loader does.
+    seed = derive_seed(config.runner.seed, "source", source.name) if source.name else config.runner.seed
     dataset = Dataset(
         split,
         config.data,
         config.image,
-        seed=config.runner.seed,
+        seed=seed,
         training=training,
-        wanted=wanted,
+        wanted=source.wanted,
         mosaic_until=until,
     )
-    longest = next(side for most, side in SIZES if len(rows) * epochs <= most)
-    examples = []
-    for row in reporter.track(rows, len(rows), "browse, images"):
+    rows, examples = _chosen(split, arguments, of_images), []
+    for row in reporter.track(rows, len(rows), f"browse, images of {split.split!r}"):
         pictures = []
         for epoch in range(epochs):
             picture, said = draw_sample(dataset[SampleKey(row, epoch)], heads, labels, config.image)
             caption = f"epoch {epoch + 1}: {said}" if training else said
             pictures.append(embedded(picture.pixels, f"{split.title(row)}, {caption}", caption, longest))
-        marks = [name for name in _classes(split, row, of_images) if name in names[:MOST_FILTERS]]
+        marks = [name for name in _classes(split, row, of_images) if name in names]
         examples.append(Example(split.title(row), pictures, "", marks))
-    page = _page(arguments, split, examples, names, of_images, labels)
-    write_whole(arguments.out, lambda file: file.write_text(page, encoding="utf-8"))
-    reporter.say(
-        f"{len(rows)} images of {split.split!r}: {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)"
-    )
-
-
-def _page(
-    arguments: BrowseArguments,
-    split: Annotations,
-    examples: Sequence[Example],
-    names: Sequence[str],
-    of_images: bool,
-    labels: dict[str, LabelMap],
-) -> str:
-    config = arguments.experiment
-    used = [name for name in names[:MOST_FILTERS] if any(name in example.marks for example in examples)]
+    used = [name for name in names if any(name in example.marks for example in examples)]
     first = next(iter(labels.values()))
     keys = {} if of_images else {name: class_colour(label) for label, name in enumerate(first.names[:MOST_FILTERS])}
+    title, filters = f"{len(examples)} of {len(split):,} images", used if len(used) > 1 else ()
     note = (
-        "As the network gets them, before the values are normalised; what is padded to fill a batch is not shown. The "
-        f"changes follow from the seed {config.runner.seed}, the epoch and the image, so a training run sees these."
-        if arguments.split == "train"
-        else "Resized as for evaluation; nothing about them is random."
+        SEEN.format(seed=config.runner.seed) if training else "Resized as for evaluation; nothing about them is random."
     )
-    blocks: list[Block] = [
-        Examples(
-            f"{len(examples)} of {len(split):,} images", examples, note, used if len(used) > 1 else (), keys,
-            compact=arguments.split == "val",
-        )
-    ]  # fmt: skip
-    sections = [Section("images", "Images", blocks)]
-    changes = _changes(config.data)
-    if changes and arguments.split == "train":
-        table = Table("What is done to images", ["setting", "value"], changes, prose=True)
-        sections.append(Section("changes", "Settings", [table]))
-    facts = {"split": split.split, "images": f"{len(split):,}", "classes": f"{len(names):,}"}
-    lead = "What the model is given to learn from." if arguments.split == "train" else "What the model is scored on."
-    return render(Page(f"{config.name}: data", lead, facts, sections))
+    block = Examples(title, examples, note, filters, keys, compact=not training)
+    return Section(f"images-{source.name}", source.name or "Images", [block])
 
 
 def _changes(data: DataConfig) -> list[list[str]]:

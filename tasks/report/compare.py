@@ -20,7 +20,7 @@ from tasks.report.numbers import DASH, metric
 from tasks.report.provenance import cost_tiles
 from tasks.report.render import render
 from tasks.report.resampling import CONFIDENCE, SEED
-from tasks.report.run_reading import Run, read_run
+from tasks.report.run_reading import Run, data_at, read_run
 from tasks.report.settings import differences, shown
 
 MOST_RUNS = 8  # colours there are
@@ -70,9 +70,7 @@ def _complete(path: Path, arguments: CompareArguments, reporter: Reporter) -> Ru
     run = read_run(path)
     if kept(run):
         return run
-    config = run.config.model_copy(deep=True)
-    if arguments.data is not None:
-        config.data.root = arguments.data
+    config = data_at(run.config, arguments.data)
     AcceleratorState._reset_state()  # the run before may have had another precision
     return evaluate_again(run, config, accelerator_for(config, arguments.device), reporter)
 

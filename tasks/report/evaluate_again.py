@@ -6,19 +6,18 @@ from accelerate.accelerator import Accelerator
 
 from tasks.checkpoint import load_checkpoint, require_same_labels
 from tasks.config import Experiment
-from tasks.data.splits import open_splits
-from tasks.evaluation import Evaluator
 from tasks.head_choice import heads_to_use, learning_heads
-from tasks.kinds import head_labels, wanted_targets
+from tasks.joint_evaluation import build_evaluator
 from tasks.output import writing
 from tasks.predicting import load_predictor
 from tasks.progress import Reporter
-from tasks.report.run_reading import Run
+from tasks.report.run_reading import Run, result_names
+from tasks.sources import open_sources, source_labels
 
 
 def kept(run: Run) -> bool:
     """Whether the results of the best checkpoint lie with the run, for every head that learns."""
-    return set(run.results) == set(learning_heads(run.config)) and all(
+    return set(run.results) == set(result_names(run.config)) and all(
         results.step == run.best_step for results in run.results.values()
     )
 
@@ -32,11 +31,11 @@ def evaluate_again(run: Run, config: Experiment, accelerator: Accelerator, repor
     reporter.say(f"{run.folder.path}: the results of its best checkpoint are not kept with it; evaluating it")
     only = learning_heads(config)
     checkpoint, config = load_checkpoint(run.folder.path, prefer_best=True).keep(only), heads_to_use(config, only)
-    _, val, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
-    labels = head_labels(config, val)
+    sources, _ = open_sources(config)
+    labels = source_labels(sources)
     require_same_labels(checkpoint, labels)
     predictor, divisor = load_predictor([checkpoint], accelerator)
-    evaluator = Evaluator(config, val, labels, accelerator, divisor)
+    evaluator = build_evaluator(config, sources, labels, accelerator, divisor)
     metrics = evaluator.evaluate(predictor, reporter)
     found = evaluator.results(checkpoint.step, metrics)
     with writing(run.folder.results):

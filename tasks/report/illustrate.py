@@ -10,15 +10,15 @@ from backbones.errors import UserError
 from tasks.checkpoint import Checkpoint, require_same_labels
 from tasks.config import Experiment
 from tasks.data.sample import Batch
-from tasks.data.splits import open_splits
 from tasks.drawing import Image
 from tasks.drawing import Picture as Drawing
 from tasks.explanation.explainer import Explainer
 from tasks.explanation.explaining import NAMES, default_method, explained, heat_in_image
 from tasks.explanation.subject import Question
-from tasks.kinds import head_labels, task_of, wanted_targets
+from tasks.kinds import task_of
 from tasks.predicting import batch_of, load_predictor
 from tasks.report.blocks import Example, Picture
+from tasks.sources import open_sources, source_labels
 
 LONGEST = 560  # pixels of the long side of a picture
 LONGEST_LABELLED = 300  # where nothing is drawn in the image
@@ -40,17 +40,16 @@ class Illustrator:
 
     def __init__(self, checkpoint: Checkpoint, config: Experiment, accelerator: Accelerator) -> None:
         self.config, self.accelerator, self.labels = config, accelerator, checkpoint.labels
-        _, self.data, _ = open_splits(config.data, config.runner.seed, wanted_targets(config))
-        require_same_labels(checkpoint, head_labels(config, self.data))
+        self._sources, _ = open_sources(config)
+        require_same_labels(checkpoint, source_labels(self._sources))
         self._predictor, self._divisor = load_predictor([checkpoint], accelerator)
-        self._rows = {self.data.title(row): row for row in range(len(self.data))}
         self._explainers: dict[str, Explainer | str] = {}
 
-    def example(self, head: str, image: str, title: str, note: str) -> Example:
+    def example(self, name: str, image: str, title: str, note: str) -> Example:
         """An image, annotated, predicted and explained by one head.
 
         Args:
-            head: name of the head.
+            name: of the head's results.
             image: its name in the results.
             title: of the example.
             note: below the title.
@@ -58,20 +57,24 @@ class Illustrator:
         Raises:
             UserError: it is not in the data, or cannot be read.
         """
-        if image not in self._rows:
-            raise UserError(f"{image}: not in the data under {self.data.root}; expected the data of the run")
-        row, task, labels = self._rows[image], task_of(self.config.heads[head]), self.labels[head]
-        pixels = self.data.image(row, self.config.image, self.config.data.exif)
-        batch = batch_of([pixels], self.config.data, self._divisor).to(self.accelerator.device)
+        head, _, named = name.partition("@")
+        source = next(own for own in self._sources if head in own.experiment.heads and named in ("", own.name))
+        data, config = source.val, source.experiment
+        row = next((row for row in range(len(data)) if data.title(row) == image), None)
+        if row is None:
+            raise UserError(f"{image}: not in the data under {data.root}; expected the data of the run")
+        task, labels = task_of(config.heads[head]), self.labels[head]
+        pixels = data.image(row, config.image, config.data.exif)
+        batch = batch_of([pixels], config.data, self._divisor).to(self.accelerator.device)
         # Not inference_mode, whose tensors cannot take part in what is differentiated.
         with torch.no_grad(), self.accelerator.autocast():
             (prediction,) = self._predictor(batch)[head]
-        drawing = Drawing.of(pixels, self.config.image)
+        drawing = Drawing.of(pixels, config.image)
         if task.reads == "labels":  # of the whole image, which the note tells
             longest, pictures = LONGEST_LABELLED, [embedded(drawing.pixels, title, "", LONGEST_LABELLED)]
         else:
             longest, truth, found = LONGEST, drawing.copy(), drawing.copy()
-            task.draw_truth(truth, self.data, row, labels)
+            task.draw_truth(truth, data, row, labels)
             task.draw(found, prediction, labels, SHOWN_FROM)
             pictures = [
                 embedded(truth.pixels, f"{title} with its annotations", "annotated"),
@@ -84,7 +87,7 @@ class Illustrator:
                 with torch.enable_grad():
                     maps = explainer(batch, prediction, subjects)
                 size = pixels.shape[0], pixels.shape[1]
-                heat = heat_in_image(maps[0], explainer.method, size, self.config.data)
+                heat = heat_in_image(maps[0], explainer.method, size, config.data)
                 what, drawn = explained(drawing, subjects[0], heat)
                 caption = f"{NAMES[explainer.method]} of {what}, from {_cells(explainer, batch)}"
                 pictures.append(embedded(drawn.pixels, f"{title} with a heat map: {caption}", caption, longest))

@@ -11,6 +11,7 @@ from tasks.config import Experiment
 from tasks.drawing import class_colour
 from tasks.head_choice import heads_to_use, learning_heads
 from tasks.image_results import ImageResults
+from tasks.joint_evaluation import MEAN
 from tasks.output import write_whole
 from tasks.predicting import accelerator_for
 from tasks.progress import Reporter
@@ -26,7 +27,7 @@ from tasks.report.masks import mask_blocks, worst_masks
 from tasks.report.provenance import cost_section, settings_section
 from tasks.report.ranking import Ranked
 from tasks.report.render import render
-from tasks.report.run_reading import Run, read_run
+from tasks.report.run_reading import Run, data_at, read_run
 
 MOST_KEYS = 12  # classes whose colours are told
 WORST: dict[str, Callable[[ImageResults], Sequence[Ranked]]] = {
@@ -45,9 +46,7 @@ def report(arguments: ReportArguments) -> Path:
     """
     reporter = Reporter()
     run = read_run(arguments.run)
-    config = run.config.model_copy(deep=True)
-    if arguments.data is not None:
-        config.data.root = arguments.data
+    config = data_at(run.config, arguments.data)
     accelerator = accelerator_for(config, arguments.device)
     if run.best_step is not None and not kept(run):
         run = evaluate_again(run, config, accelerator, reporter)
@@ -118,6 +117,8 @@ def _facts(run: Run) -> dict[str, str]:
 def _curves_section(run: Run) -> Section:
     name = run.config.name
     headline = [f"{head}/{results.main}" for head, results in run.results.items()]
+    if len(headline) > 1:
+        headline.insert(0, MEAN)
     figures = [
         *metric_figures({name: run.evaluations}, headline, {name: run.best_step}),
         *training_figures({name: run.lines}),

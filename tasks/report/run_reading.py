@@ -9,6 +9,7 @@ from backbones.errors import UserError
 from tasks.checkpoint import best_checkpoint, latest_checkpoint
 from tasks.config import Experiment
 from tasks.experiment_file import read_experiment
+from tasks.head_choice import learning_heads
 from tasks.image_results import ImageResults
 from tasks.run_folder import RunFolder, whole_lines
 
@@ -75,5 +76,35 @@ def read_results(folder: RunFolder, config: Experiment) -> dict[str, ImageResult
     Raises:
         UserError: a file is damaged.
     """
-    files = {head: folder.results / f"{head}.safetensors" for head in config.heads}
-    return {head: ImageResults.load(file) for head, file in files.items() if file.exists()}
+    files = {name: folder.results / f"{name}.safetensors" for name in result_names(config)}
+    return {name: ImageResults.load(file) for name, file in files.items() if file.exists()}
+
+
+def result_names(config: Experiment) -> list[str]:
+    """What the metrics and results of each head that learns are called; of several data sets, also by theirs."""
+    learning = learning_heads(config)
+    fed = {
+        source: [head for head in learning if not section.heads or head in section.heads]
+        for source, section in config.data.sources.items()
+    } or {"": list(learning)}
+    heads = [head for own in fed.values() for head in own]
+    return [
+        f"{head}@{source}" if heads.count(head) > 1 else head
+        for head in dict.fromkeys(heads)
+        for source, own in fed.items()
+        if head in own
+    ]
+
+
+def data_at(config: Experiment, root: Path | None) -> Experiment:
+    """The experiment with its data in another place, if one is given.
+
+    Raises:
+        UserError: its data lie in several places.
+    """
+    moved = config.model_copy(deep=True)
+    if root is not None:
+        if config.data.sources:
+            raise UserError(f"data is {root}, but the run has several data sets; expected one: leave --data out")
+        moved.data.root = root
+    return moved

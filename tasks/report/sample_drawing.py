@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from heads.contract import IGNORED
 from tasks.config import HeadConfig
 from tasks.data.sample import Sample
 from tasks.detection.draw import draw_boxes, draw_outlines
@@ -33,7 +34,8 @@ def draw_sample(
         match task_of(head).reads:
             case "masks":
                 if sample.masks is not None:
-                    draw_masks(picture, np.ascontiguousarray(sample.masks.transpose(2, 0, 1)), labels[name])
+                    masks = np.ascontiguousarray(sample.masks.transpose(2, 0, 1))
+                    draw_masks(picture, masks, labels[name], IGNORED)
             case "boxes":
                 if reads_outlines(head) and sample.outlines is not None and sample.outlined is not None:
                     draw_outlines(picture, sample.outlines[sample.outlined], sample.labels[sample.outlined])

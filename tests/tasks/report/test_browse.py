@@ -24,7 +24,7 @@ def test_a_page_for_each_kind(kind: str, request: pytest.FixtureRequest, written
     page = tmp_path / "page.html"
     said = command("browse", written(config), "--images", "3", "--epochs", "2", "--out", page)
     assert said.code == 0, said.error
-    assert "3 images of 'train'" in said.out
+    assert f"written to {page}" in said.out
     html = page.read_text()
     found = check(html)
     assert html.count("<article") == 3

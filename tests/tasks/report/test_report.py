@@ -11,7 +11,7 @@ import html5lib
 import pytest
 from safetensors import safe_open
 
-from tasks.config import Experiment
+from tasks.config import Experiment, SourceConfig
 from tasks.image_results import ImageResults
 from tasks.report.blocks import Example, Examples, Figure, Figures, Page, Picture, Section, Table, Text
 from tasks.report.chart import chart
@@ -95,6 +95,34 @@ def test_where_settings_come_from(tiny: Experiment, written, command, tmp_path: 
     assert ("optimizer.weight_decay", "0.0001", "default") in rows
     assert ("heads.boxes.fpn_channels", "32", "config") in rows
     assert "--optimizer.lr 0.004" in page
+
+
+def test_several_heads_of_several_data_sets(tiny_sources: Experiment, written, command, tmp_path: Path) -> None:
+    """Each head has a section, one that learns from two data sets one for each; as do results that are made again."""
+    tiny_sources.data.sources["more"] = SourceConfig(root=tiny_sources.data.sources["objects"].root, heads=("boxes",))
+    config, run = written(tiny_sources), tmp_path / "run"
+    said = command("train", config, "--out", run)
+    assert said.code == 0, said.error
+    results = {"boxes@objects", "boxes@more", "masks", "labels"}
+    assert {file.stem for file in (run / "results").iterdir()} == results
+    said = command("report", run, "--draws", "20", "--images", "1")
+    assert said.code == 0, said.error
+    assert "evaluating it" not in said.out
+    found = check((run / "report.html").read_text())
+    assert {f"head-{name.replace('@', '-')}" for name in results} <= set(found.ids)
+    assert "joint/mean" in found.text
+    assert "cannot be shown" not in found.text
+    kept = ImageResults.load(run / "results" / "boxes@more.safetensors")
+    shutil.rmtree(run / "results")
+    said = command("report", run, "--draws", "0", "--images", "0")
+    assert "evaluating it" in said.out
+    assert {file.stem for file in (run / "results").iterdir()} == results
+    assert ImageResults.load(run / "results" / "boxes@more.safetensors").metrics == pytest.approx(kept.metrics)
+    assert "several data sets" in command("report", run, "--data", tmp_path).complaint
+    page = tmp_path / "data.html"
+    said = command("browse", config, "--images", "2", "--epochs", "2", "--out", page)
+    assert said.code == 0, said.error
+    assert {"images-objects", "images-table", "images-more"} <= set(check(page.read_text()).ids)
 
 
 def test_a_report_that_fails_is_a_warning(
