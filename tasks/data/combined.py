@@ -101,6 +101,7 @@ class Combination:
         other = self._read(self._partner(at), derive_seed(sample.seed, "partner"))
         if other.image_labels is None or not len(other.image_labels):
             return
+        sample.file = _files([sample, other])
         sample.image, share = mix(sample.image, other.image, config, random)
         sample.image_labels = np.float32(share) * sample.image_labels + np.float32(1 - share) * other.image_labels
 
@@ -129,9 +130,16 @@ def _annotated(samples: Sequence[Sample]) -> list[Annotated]:
 def _take(sample: Sample, item: Annotated, samples: Sequence[Sample]) -> None:
     """Make `sample` show `item`, whose rows count through `samples`."""
     clip(item)
+    sample.file = _files(samples)
     sample.image, sample.outlines, sample.masks = item.image, item.outlines, item.masks
     sample.boxes = item.boxes.astype(np.float32)
     sample.labels = np.concatenate([each.labels for each in samples])[item.rows]
     sample.crowd = np.concatenate([each.crowd for each in samples])[item.rows]
     known = [each.outlined for each in samples if each.outlined is not None]
     sample.outlined = np.concatenate(known)[item.rows] if known else None
+
+
+def _files(samples: Sequence[Sample]) -> str:
+    """Of all, so that a message can name whichever is at fault."""
+    first, *others = (sample.file for sample in samples)
+    return f"{first} joined with {' and '.join(others)}"

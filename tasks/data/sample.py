@@ -33,7 +33,7 @@ class Sample:
     Attributes:
         image: (H, W, C) uint8, uint16 or float32, stored values, RGB order, after resizing and augmentation.
         image_id: the data set's own id.
-        file: path of the image, for messages.
+        file: path of the image, and of those it was joined with, for messages.
         seed: key of this sample's random draws in this epoch.
         original_size: (height, width) before resizing, in the orientation of the annotations.
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of `image`.

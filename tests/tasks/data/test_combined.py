@@ -105,6 +105,20 @@ def test_workers_do_not_change_a_thing(cells: Annotations, monkeypatch: pytest.M
         assert torch.equal(one.targets.boxes.outlines.bits, other.targets.boxes.outlines.bits)
 
 
+def test_messages_name_all_images(cells: Annotations) -> None:
+    for augment, count in (
+        ({}, 1),
+        ({"copy_paste": 1.0}, 2),
+        ({"mosaic": 1.0}, 4),
+        ({"mosaic": 1.0, "copy_paste": 1.0}, 5),
+    ):
+        data = dataset(cells, augment)
+        names = data[SampleKey(0, 0)].file.replace(" joined with ", " and ").split(" and ")
+        assert len(names) == count
+        assert names[0] == str(cells.file(0))
+        assert all(Path(name).is_file() for name in names)
+
+
 @pytest.mark.parametrize("name", ["mosaic", "copy_paste"])
 def test_how_many_are_joined(cells: Annotations, name: str) -> None:
     keys = [SampleKey(index, epoch) for index in range(10) for epoch in range(8)]
@@ -114,6 +128,21 @@ def test_how_many_are_joined(cells: Annotations, name: str) -> None:
     changed = [key for key, kept in zip(keys, unchanged, strict=True) if not kept]
     assert all(same(sometimes[key], always[key]) for key in changed), "how often does not change how"
     assert not any(same(always[key], never[key]) for key in keys)
+
+
+@pytest.mark.parametrize(("bit_depth", "channels"), [(16, 3), (32, 1), (8, 1), (16, 1)])
+def test_all_of_the_depth(cells: Annotations, bit_depth: int, channels: int) -> None:
+    spec = ImageSpec(channels=channels, bit_depth=bit_depth, mean=(0.5,) * channels, std=(0.2,) * channels)
+    config = DataConfig(size=(40, 40), augment=AugmentConfig(mosaic=1.0, copy_paste=1.0, mosaic_scale=(0.3, 0.9)))
+    data = Dataset(cells, config, spec, training=True)
+    sample = data[SampleKey(0, 0)]
+    assert sample.image.dtype == {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth]
+    assert sample.image.shape == (40, 40, channels)
+    # The images of all depths are the same eight-bit files, and so is what is drawn.
+    shallow = Dataset(cells, config, ImageSpec(channels=channels, mean=spec.mean, std=spec.std), training=True)
+    white = 257 if bit_depth == 16 else 1
+    difference = np.abs(sample.image.astype(float) / white - shallow[SampleKey(0, 0)].image)
+    assert np.median(difference) <= 1
 
 
 def test_the_last_epochs_are_without_mosaic(cells: Annotations) -> None:
