@@ -52,6 +52,18 @@ def test_antialiasing_equals_torchvision(size: tuple[int, int], dtype: type) -> 
         assert np.abs(ours.astype(int) - drawn).max() <= 1
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_antialiasing_takes_each_channel_alike(channels: int, dtype: type) -> None:
+    """However they lie in memory, and in a part of a larger image."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, channels)).astype(dtype)
+    for part in (image, image[5:50, 10:70]):
+        each = [resize_image(np.ascontiguousarray(part[:, :, [c]]), (30, 33), antialias=True) for c in range(channels)]
+        whole = resize_image(part, (30, 33), antialias=True)
+        assert whole.flags.c_contiguous
+        np.testing.assert_array_equal(whole, np.concatenate(each, 2))
+
+
 def test_antialiasing_of_arrays_that_torch_does_not_take() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     turned = resize_image(np.rot90(image), (20, 20), antialias=True)
