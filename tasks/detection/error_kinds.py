@@ -1,5 +1,6 @@
 """Which mistakes cost a detector its AP (Bolya et al., "TIDE", arXiv:2008.08115), and its precision and recall."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,36 @@ def confusion_at(evaluation: COCOeval, score: float) -> npt.NDArray[np.int64]:
     return np.asarray(evaluation.confusion_matrix(iou_thr=0.5, min_score=score)["matrix"], np.int64)
 
 
+def image_counts(evaluation: COCOeval, score: float) -> dict[int, tuple[int, int, int]]:
+    """Found, missed and wrong ones of each image by its id, of detections that score at least `score`, at an IoU of 0.5
+    and by class; crowd regions, and what lies in them, are left out. An image without any of these is not among them.
+    """
+    counts: dict[int, tuple[int, int, int]] = {}
+    place = _place_of_half(evaluation)
+    for image in _whole_images(evaluation):
+        shown = np.asarray(image["dtScores"], np.float64) >= score
+        counted = shown & ~np.asarray(image["dtIgnore"][place], np.bool_)
+        right = int((counted & np.asarray(image["dtMatched"][place], np.bool_)).sum())
+        objects = int((~np.asarray(image["gtIgnore"], np.bool_)).sum())
+        before = counts.get(image["image_id"], (0, 0, 0))
+        own = (right, objects - right, int(counted.sum()) - right)
+        counts[image["image_id"]] = (before[0] + own[0], before[1] + own[1], before[2] + own[2])
+    return counts
+
+
+def _whole_images(evaluation: COCOeval) -> Iterator[dict[str, Any]]:
+    """What matches what in the objects of a class in an image, whatever their size."""
+    whole = tuple(evaluation.params.area_rng[0])
+    for image in evaluation.eval_imgs:
+        if image is not None and tuple(image["aRng"]) == whole:
+            yield image
+
+
+def _place_of_half(evaluation: COCOeval) -> int:
+    """Of the IoU of 0.5 among all of them."""
+    return int(np.argmin(abs(np.asarray(evaluation.params.iou_thrs) - 0.5)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PrecisionCurve:
     """Of one class at IoU 0.5.
@@ -72,12 +103,10 @@ class PrecisionCurve:
 
 def precision_curves(evaluation: COCOeval) -> dict[int, PrecisionCurve]:
     """Curve by raw category id, of classes that have something to find; what lies in a crowd region takes no part."""
-    whole = tuple(evaluation.params.area_rng[0])
     grouped: dict[int, list[dict[str, Any]]] = {}
-    for image in evaluation.eval_imgs:
-        if image is not None and tuple(image["aRng"]) == whole:
-            grouped.setdefault(image["category_id"], []).append(image)
-    place = int(np.argmin(abs(np.asarray(evaluation.params.iou_thrs) - 0.5)))
+    place = _place_of_half(evaluation)
+    for image in _whole_images(evaluation):
+        grouped.setdefault(image["category_id"], []).append(image)
     curves = {}
     for label in sorted(grouped):
         images = grouped[label]

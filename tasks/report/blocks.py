@@ -13,6 +13,8 @@ class Text:
     text: str
     quiet: bool = False
     """A remark that a reader may pass over."""
+    strong: bool = False
+    """What a reader came for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,13 @@ from hotcoco import COCOeval
 from matplotlib.axes import Axes
 
 from tasks.classification.metrics import Calibration
-from tasks.detection.error_kinds import PrecisionCurve, confusion_at, error_kinds, precision_curves
+from tasks.detection.error_kinds import (
+    PrecisionCurve,
+    confusion_at,
+    error_kinds,
+    image_counts,
+    precision_curves,
+)
 from tasks.detection.evaluation_of import evaluation_of
 from tasks.image_results import ImageResults
 from tasks.report.blocks import Block, Figure, Figures, Table
@@ -56,15 +62,15 @@ def box_blocks(results: ImageResults, measured: Measured) -> list[Block]:
 def worst_boxes(results: ImageResults) -> list[Ranked]:
     """Images by the share of objects that are missed or wrong among all of either, the largest first."""
     evaluation = evaluation_of(results, "segm" if results.kind == "instances" else "bbox")
-    found = evaluation.image_diagnostics(iou_thr=0.5, score_thr=SHOWN_FROM)["img_summary"]
+    found = image_counts(evaluation, SHOWN_FROM)
     ranked = []
     for row, image in enumerate(results.arrays["image_ids"].tolist()):
-        counts = found.get(image)
-        wrong = counts["fp"] + counts["fn"] if counts else 0
-        if not counts or not wrong:
+        right, missed, wrong = found.get(image, (0, 0, 0))
+        if not missed + wrong:
             continue
-        note = f"{counts['tp']} found, {counts['fn']} missed, {counts['fp']} wrong at a score of {SHOWN_FROM} or more"
-        ranked.append((wrong / (wrong + counts["tp"]), wrong, Ranked(results.images[row], note)))
+        note = f"{right} found, {missed} missed, {wrong} wrong at a score of {SHOWN_FROM} or more"
+        share = (missed + wrong) / (missed + wrong + right)
+        ranked.append((share, missed + wrong, Ranked(results.images[row], note)))
     ranked.sort(key=lambda own: own[:2], reverse=True)
     return [own for *_, own in ranked]
 

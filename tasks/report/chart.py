@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK, GRID = "#0a0b0c", "#0d0e0f"  # stand for the colours of the page
 SERIES = tuple(f"#a0000{number}" for number in range(1, 9))
@@ -67,9 +67,10 @@ def chart(draw: Callable[[Axes], object], height: float = 2.7) -> str:
 def _plain_labels(axis: Axis) -> None:
     """Numbers as they are written, and not as powers of ten, whose letters are no text of the page."""
     low, high = axis.get_view_interval()
+    if high < 1000 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter("{x:g}")
-    # Within a decade there may be no other label than those between.
-    axis.set_minor_formatter(StrMethodFormatter("{x:g}") if high < 10 * low else NullFormatter())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def colour(number: int) -> str:

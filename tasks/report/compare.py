@@ -103,7 +103,7 @@ def _head_section(head: str, results: Mapping[str, ImageResults], asked: int, re
     for other, rows in zip(others, found, strict=True):
         said = verdict(rows[0], (first, other))
         reporter.say(f"{head}: {said}")
-        blocks.append(Text(f"{said}."))
+        blocks.append(Text(f"{said}.", strong=True))
     how = f"A paired bootstrap of {count:,} draws of the {images:,} images, seed {SEED}; differences are to {first}."
     blocks.append(Text(how, quiet=True))
     for other, rows in zip(others, found, strict=True):

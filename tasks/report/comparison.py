@@ -107,16 +107,16 @@ def verdict(found: Difference, names: tuple[str, str]) -> str:
             low, high = -high, -low
         how = "better (lower)" if found.lower else "better"
         between = f"{CONFIDENCE:.0%} interval {metric(low)} … {metric(high)}"
-        return f"{winner} is {how} by {abs(found.value):.3f} {found.metric}, {between}, P = {_probability(sure)}"
+        return f"{winner} is {how} by {abs(found.value):.3f} {found.metric}, {between}, P {_probability(sure)}"
     between = f"{CONFIDENCE:.0%} interval {_signed(low)} … {_signed(high)}"
     return (
         f"{b} and {a} cannot be told apart: {b} has {_signed(found.value)} {found.metric}, {between}, "
-        f"P({b} is better) = {_probability(found.better)}"
+        f"P({b} is better) {_probability(found.better)}"
     )
 
 
 def _probability(value: float) -> str:
-    return "> 0.99" if value > 0.995 else f"{value:.2f}"
+    return "> 0.99" if value > 0.995 else f"= {value:.2f}"
 
 
 def _signed(value: float) -> str:

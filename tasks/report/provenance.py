@@ -52,8 +52,8 @@ def cost_tiles(records: Sequence[Record]) -> list[Tile]:
     ends = [own for own, after in zip(costs, [*costs[1:], None], strict=True) if after is None or _fell(own, after)]
     tiles = [Tile("time", duration(sum(own["seconds"] for own in ends)), "evaluations and saving included")]
     if all("cpu_seconds" in own for own in ends):
-        hours = sum(own["cpu_seconds"] for own in ends) / 3600
-        tiles.append(Tile("processor time", f"{hours:.2f} h", "of all cores and loaders"))
+        used = sum(own["cpu_seconds"] for own in ends)
+        tiles.append(Tile("processor time", duration(used), "of all cores and loaders"))
     speeds = [float(record["images_per_second"]) for record in records if "images_per_second" in record]
     if speeds:
         tiles.append(

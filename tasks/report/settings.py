@@ -35,10 +35,12 @@ def sources(start: Mapping[str, Any] | None, config: Experiment) -> Iterator[tup
     for name, value in leaves(config.model_dump(mode="json")).items():
         if name in given:
             yield name, value, "command line"
-        elif as_read is not None and (name not in as_read or as_read[name] != value):
+        elif as_read is not None and name in as_read and as_read[name] != value:
             yield name, value, "filled in"
         elif name in default and default[name] == value:
             yield name, value, "default"
+        elif as_read is not None and name not in as_read:
+            yield name, value, "filled in"
         else:
             yield name, value, "config" if as_read is not None else "set"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
 
-from tasks.detection.error_kinds import confusion_at, error_kinds, precision_curves
+from tasks.detection.error_kinds import confusion_at, error_kinds, image_counts, precision_curves
 from tasks.detection.evaluation_of import evaluation_of
 from tests.tasks.detection.test_resampled_ap import with_copies
 from tests.tasks.report.conftest import box_results_of, random_boxes
@@ -87,3 +87,11 @@ def test_precision_curves_are_those_of_scikit_learn() -> None:
         assert curve.precision[::-1] == pytest.approx(precision[:-1])
         # scikit-learn does not know of the objects that nothing found.
         assert curve.recall[::-1] * objects / curve.hits.sum() == pytest.approx(recall[:-1])
+
+
+def test_counts_of_images_by_hand() -> None:
+    evaluation = evaluation_of(results_of(WRONG.values()), "bbox")
+    everything = {1: (2, 0, 0), 2: (0, 1, 1), 3: (0, 1, 1), 4: (0, 1, 1), 5: (1, 0, 1), 6: (1, 0, 1), 7: (0, 1, 0)}
+    assert image_counts(evaluation, 0.0) == everything
+    # Those that are right score less in the first and sixth image.
+    assert image_counts(evaluation, 0.5) == {**everything, 1: (0, 2, 0), 6: (0, 1, 1)}
