@@ -211,7 +211,7 @@ class SegmentationHead(ScoringHead, Explainable):
     def logits(self, features: dict[str, Tensor], images: ImageSizes) -> Tensor:
         """(B, S, H, W) float32."""
         maps = [dense_gradient(features[level]) for level in self.levels]
-        placeholder = maps[0].new_empty(len(maps[0]), 0, *images.padded)
+        placeholder = maps[0].new_empty(maps[0].shape[0], 0, *images.padded)
         with DenseGradients() if torch.is_grad_enabled() else nullcontext():
             decoded = self.decoder([placeholder] * self.unread + maps)
         convolution, upsampling, _ = self.segmentation_head

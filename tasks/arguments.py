@@ -66,7 +66,8 @@ class PredictArguments:
     drawn. The exit code is 1 where a file could not be read and was left out, 2 where nothing could be done."""
 
     run: tyro.conf.Positional[Path]
-    """A run folder (its best checkpoint), a checkpoint, or the folder of a cross-validation (all its models)."""
+    """A run folder (its best checkpoint), a checkpoint, the folder of a cross-validation (all its models), or a file
+    that tools/export.py wrote."""
     images: tyro.conf.Positional[tuple[str, ...]]
     """Images, videos, folders of them, or glob patterns."""
     out: Path = Path("predictions")

@@ -23,6 +23,7 @@ from tasks.config import Experiment, ScheduleConfig
 from tasks.depth_study.arguments import StudyDepthArguments
 from tasks.experiment_file import ExperimentFile, Origin, read_experiment
 from tasks.explanation.arguments import ExplainArguments
+from tasks.export.arguments import ExportArguments
 from tasks.head_choice import keep_heads
 from tasks.report.arguments import BrowseArguments, CompareArguments, ReportArguments
 
@@ -235,7 +236,16 @@ def export_weights(argv: Sequence[str]) -> None:
     export_weights(arguments.run, arguments.layout, arguments.out, arguments.head)
 
 
+def export(argv: Sequence[str]) -> None:
+    """`tools/export.py`."""
+    arguments = parse(ExportArguments, argv)
+    from tasks.export.exporting import export_run
+
+    export_run(arguments)
+
+
 COMMANDS = {
+    "export": export,
     "export_weights": export_weights,
     "plan": plan,
     "check": check,

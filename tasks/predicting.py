@@ -1,13 +1,16 @@
 """A trained model, or the models of a cross-validation together, made ready for images that need no annotations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate.accelerator import Accelerator
+from torch.nn import functional as F
 
 from backbones.errors import UserError
+from heads.contract import ImageSizes
 from tasks.checkpoint import Checkpoint, load_weights_strictly
 from tasks.config import DataConfig, Experiment, InferenceConfig, RunnerConfig
 from tasks.data.augmentation.augment import fit_for_evaluation
@@ -58,8 +61,8 @@ def load_predictor(
     return Predictor(models, inference or first.config.inference), models[0].divisor
 
 
-def batch_of(images: Sequence[Pixels], data: DataConfig, divisor: int) -> Batch:
-    """Images (H, W, C) as they are evaluated, padded to a multiple of `divisor`; numbered from 1."""
+def batch_of(images: Sequence[Pixels], data: DataConfig, divisor: int, padded: tuple[int, int] | None = None) -> Batch:
+    """Images (H, W, C) as they are evaluated, padded to a multiple of `divisor`, or to `padded`; numbered from 1."""
     boxes, none = np.zeros((0, 4)), np.zeros(0, np.int64)
     samples = []
     for image_id, image in enumerate(images, start=1):
@@ -68,4 +71,9 @@ def batch_of(images: Sequence[Pixels], data: DataConfig, divisor: int) -> Batch:
         size = image.shape[0], image.shape[1]
         fit_for_evaluation(item, data)
         samples.append(Sample(item.image, image_id, "", 0, size, boxes.astype(np.float32), none, none.astype(np.bool_)))
-    return collate(samples, divisor)
+    batch = collate(samples, divisor)
+    if padded is None:
+        return batch
+    height, width = batch.sizes.padded
+    pixels = F.pad(batch.images, (0, padded[1] - width, 0, padded[0] - height))
+    return replace(batch, images=pixels, sizes=ImageSizes(padded, batch.sizes.valid, batch.sizes.original))

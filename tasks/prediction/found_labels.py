@@ -1,7 +1,7 @@
 """Labels and numbers that were found of a whole image."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from tasks.drawing import Picture
 from tasks.label_map import LabelMap
 from tasks.prediction.found import Floats, Found, Row
 
-if TYPE_CHECKING:
-    from heads.contract import LabelKind
+Target = Literal["single", "multi", "ordinal", "regression"]  # `heads.LabelKind`, without what that imports
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +25,7 @@ class FoundLabels(Found):
 
     kind: ClassVar[Literal["boxes", "labels", "masks"]] = "labels"
     scores: Floats
-    target: "LabelKind" = "single"
+    target: Target = "single"
 
     def rows(self, labels: LabelMap) -> list[Row]:
         """One row: `scores` by class with the `label`, or `labels` of multi-label data; `values` of a regression."""

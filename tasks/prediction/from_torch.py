@@ -2,9 +2,10 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from heads.contract import Detections, ImageLabels, Prediction
+from heads.contract import Detections, ImageLabels, Prediction, SemanticMasks
 from tasks.prediction.found import Found
 from tasks.prediction.found_boxes import FoundBoxes
 from tasks.prediction.found_labels import FoundLabels
@@ -36,3 +37,18 @@ def boxes_in(prediction: Detections) -> FoundBoxes:
 def _floats(tensor: Tensor) -> npt.NDArray[np.float32]:
     # numpy has no bfloat16, which a head may give under autocast.
     return tensor.float().cpu().numpy()
+
+
+def prediction_of(found: Found) -> Prediction:
+    """The inverse of `found_in`, on the CPU: what scorers take."""
+    match found:
+        case FoundBoxes():
+            cells = None if found.cells is None else torch.from_numpy(found.cells)
+            size = found.image_size if cells is not None else None
+            boxes, scores, labels = map(torch.from_numpy, (found.boxes, found.scores, found.labels))
+            return Detections(boxes, scores, labels, cells, size)
+        case FoundLabels():
+            return ImageLabels(torch.from_numpy(found.scores), found.target)
+        case FoundMasks():
+            return SemanticMasks(torch.from_numpy(found.planes))
+    raise TypeError(f"{type(found).__name__} is no kind of prediction")

@@ -79,17 +79,29 @@ class LoadedModel:
 
 
 def load_model(path: str | Path, device: str = "auto", only: Sequence[str] = ()) -> LoadedModel:
-    """The model of a run, a checkpoint or a cross-validation.
+    """The model of a run, a checkpoint, a cross-validation, or a file that `tools/export.py` wrote.
+
+    Only a run imports the code of the network; an ONNX file needs onnxruntime alone.
 
     Args:
-        path: the folder.
+        path: the folder, or the file, `.onnx` or `.pt2`.
         device: auto, cuda, mps or cpu.
-        only: heads to predict with; empty: all.
+        only: heads to predict with; empty: all. An exported file has those that it was exported with.
 
     Raises:
         UserError: there is no model, or it cannot be used here.
     """
     path = Path(path)
+    if path.suffix in (".onnx", ".pt2") and only:
+        raise UserError(f"only is {' '.join(only)}, but the heads of {path} were chosen when it was exported")
+    if path.suffix == ".onnx":
+        from tasks.prediction.onnx_engine import OnnxEngine
+
+        return LoadedModel(OnnxEngine(path, device))
+    if path.suffix == ".pt2":
+        from tasks.prediction.program_engine import ProgramEngine
+
+        return LoadedModel(ProgramEngine(path, device))
     from tasks.prediction.run_engine import RunEngine
 
     return LoadedModel(RunEngine(path, device, only))
