@@ -88,6 +88,18 @@ class PredictArguments:
 
 
 @dataclass
+class ReplayArguments:
+    """Take one step of a run again, exactly as it was, and show its images, losses, gradients and times."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder; nothing in it is changed."""
+    step: int
+    """Which, counted from 1 as in metrics.jsonl."""
+    out: Path | None = None
+    """Also write what is shown to this json file."""
+
+
+@dataclass
 class ListArguments:
     """Name the registered backbones, heads and configs with their size."""
 

@@ -14,6 +14,7 @@ from tasks.arguments import (
     ListArguments,
     PlanArguments,
     PredictArguments,
+    ReplayArguments,
     TrainArguments,
 )
 from tasks.benchmark.arguments import BenchmarkArguments
@@ -195,6 +196,14 @@ def browse(argv: Sequence[str]) -> None:
     browse(arguments)
 
 
+def replay(argv: Sequence[str]) -> None:
+    """`tools/replay.py`."""
+    arguments = parse(ReplayArguments, argv)
+    from tasks.replay import replay
+
+    replay(arguments.run, arguments.step, arguments.out)
+
+
 def list_registered(argv: Sequence[str]) -> None:
     """`tools/list.py`."""
     arguments = parse(ListArguments, argv)
@@ -257,6 +266,7 @@ COMMANDS = {
     "report": report,
     "compare": compare,
     "browse": browse,
+    "replay": replay,
     "study_depth": study_depth,
     "benchmark": benchmark,
     "list": list_registered,

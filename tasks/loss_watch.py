@@ -1,46 +1,68 @@
-"""Looks after the losses of a run: means for the log, and the first value that is not finite."""
+"""Looks after the losses and gradients of a run: means for the log, and the first value that is not finite."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, distributed
 
 from backbones.errors import UserError
 from tasks.data.sample import Batch
+
+GRADIENT = "the gradient"
+"""Stands beside the losses, whose names all hold a slash."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """A step whose losses are still to be looked at."""
 
-    number: int
+    index: int
     names: tuple[str, ...]
     own: Tensor
     shared: Tensor
     batches: Sequence[Batch]
 
 
+class NonFiniteStep(UserError):
+    """A loss or the gradient of a step is not finite.
+
+    Attributes:
+        index: of the step, from 0.
+        broken: names of the losses, or `GRADIENT`; empty where they are another process's.
+        batches: what this process was given in that step.
+    """
+
+    def __init__(self, index: int, broken: list[str], batches: Sequence[Batch]) -> None:
+        names = ", ".join(broken)
+        files = ", ".join(file for batch in batches for file in batch.files)
+        super().__init__(
+            f"{names} is not finite at step {index + 1}; its images are {files}"
+            if broken
+            else f"a loss of another process is not finite at step {index + 1}; that process tells more"
+        )
+        self.index, self.broken, self.batches = index, broken, batches
+
+
 class LossWatch:
     """Adds up losses on the device, over all processes, and checks each step.
 
     On a CPU the check is immediate. Elsewhere it lags one step behind, so that the host never waits for the step it
-    has just queued.
+    has just queued; `spoiled` is known on the device at once, for an optimizer to leave the weights as they are.
 
     Args:
-        run: folder under which an offending batch is saved.
         saved: what `tensors` gave when the run was saved, to go on with its means; empty starts anew.
+
+    Attributes:
+        spoiled: float32 scalar on the device, 1 from the first step on that is not finite, else 0; None before any.
     """
 
-    def __init__(self, run: Path, saved: Mapping[str, Tensor] | None = None) -> None:
-        self.run = run
+    def __init__(self, saved: Mapping[str, Tensor] | None = None) -> None:
         self._sums = dict(saved or {})
         self._steps = int(self._sums.pop("steps", 0))
         self._passes: dict[str, Tensor] = {}
         self._unchecked: _Step | None = None
+        self.spoiled: Tensor | None = None
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take in the losses of one pass of a step, already weighted by its share of the step's images."""
@@ -48,27 +70,35 @@ class LossWatch:
             value = loss.detach().float()
             self._passes[name] = self._passes[name] + value if name in self._passes else value
 
-    def check_step(self, step: int, batches: Sequence[Batch]) -> None:
+    def check_step(self, index: int, batches: Sequence[Batch], gradient_norm: Tensor | None = None) -> None:
         """Close a step: check its losses, now or on other devices than the CPU when the next step is closed.
 
+        Args:
+            index: of the step, from 0.
+            batches: of this process.
+            gradient_norm: scalar, of all gradients together, equal in all processes; None leaves it unchecked.
+
         Raises:
-            UserError: a loss is not finite in some process; the batches of that process are saved, and their images
-                named. All processes stop alike, so that none goes on to save spoiled weights.
+            NonFiniteStep: a loss is not finite in some process. All processes stop alike, so that none goes on to
+                save spoiled weights.
         """
-        own = torch.stack(list(self._passes.values()))
+        losses, self._passes = self._passes, {}
+        looked_at = losses if gradient_norm is None else {**losses, GRADIENT: gradient_norm.detach().float()}
+        own = torch.stack(list(looked_at.values()))
         shared = own
         if distributed.is_available() and distributed.is_initialized():
             shared = own.clone()
             distributed.all_reduce(shared)
             shared /= distributed.get_world_size()
-        names, self._passes = tuple(self._passes), {}
         self._sums = {
             name: self._sums[name].to(value.device) + value if name in self._sums else value
-            for name, value in zip(names, shared.unbind(), strict=True)
+            for name, value in zip(losses, shared[: len(losses)].unbind(), strict=True)
         }
         self._steps += 1
+        bad = (~torch.isfinite(shared)).any().float()
+        self.spoiled = bad if self.spoiled is None else torch.maximum(self.spoiled, bad)
         self.check()
-        self._unchecked = _Step(step, names, own, shared, batches)
+        self._unchecked = _Step(index, tuple(looked_at), own, shared, batches)
         if own.device.type == "cpu":
             self.check()
 
@@ -92,25 +122,8 @@ class LossWatch:
     def _check(self, step: _Step) -> None:
         if torch.isfinite(step.shared).all():
             return
-        broken = [
-            name for name, finite in zip(step.names, torch.isfinite(step.own).tolist(), strict=True) if not finite
-        ]
-        if not broken:
-            raise UserError(f"a loss of another process is not finite at step {step.number}; that process tells more")
-        folder = self.run / f"nonfinite_step_{step.number:08d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, batch in enumerate(step.batches):
-            tensors = {"images": batch.images, "valid": batch.sizes.valid, "original": batch.sizes.original}
-            if batch.targets.boxes is not None:
-                tensors |= {"boxes": batch.targets.boxes.boxes, "labels": batch.targets.boxes.labels}
-            save_file(
-                {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
-                folder / f"{index}.safetensors",
-            )
-        files = [file for batch in step.batches for file in batch.files]
-        (folder / "step.json").write_text(json.dumps({"step": step.number, "files": files, "losses": broken}, indent=1))
-        raise UserError(
-            f"{', '.join(broken)} is not finite at step {step.number}; its images are {', '.join(files)} "
-            f"(saved in {folder}); lower --optimizer.lr, set --optimizer.clip_grad_norm, or look at these images' "
-            "annotations"
-        )
+        finite = torch.isfinite(step.own).tolist()
+        broken = [name for name, fine in zip(step.names, finite, strict=True) if not fine]
+        losses = [name for name in broken if name != GRADIENT]
+        # A gradient is never finite where a loss is not, so only the loss is named.
+        raise NonFiniteStep(step.index, losses or broken, step.batches)

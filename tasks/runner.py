@@ -8,7 +8,9 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,12 +34,14 @@ from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
 from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
+from tasks.evidence import keep_evidence
 from tasks.inference import Predictor
 from tasks.interruption import Interrupted, StopSignals
 from tasks.joint_evaluation import JointEvaluator
 from tasks.label_map import LabelMap
-from tasks.loss_watch import LossWatch
+from tasks.loss_watch import LossWatch, NonFiniteStep
 from tasks.model import Model
+from tasks.nonfinite import NonFiniteSearch
 from tasks.optim import add_l1_gradient, build_optimizer, count_steps, learning_rate_factor, set_learning_rate
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
@@ -105,7 +109,10 @@ class Runner:
         # Every process must come to the same decisions, so all hold the main one's history.
         self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
         self.monitor = config.runner.monitor or evaluator.main_metric
-        self.watch = LossWatch(folder.path, checkpoint.tensors("losses") if checkpoint else None)
+        # Fused optimizers leave weights as they are where this is 1, without the host asking: so the weights of a step
+        # that is not finite are still there when the host sees it, one step later.
+        self.gated = accelerator.scaler is None and bool(optimizer.defaults.get("fused"))
+        self.watch = LossWatch(checkpoint.tensors("losses") if checkpoint else None)
         wanted = config.runner.tensorboard and accelerator.is_main_process
         self.events = EventLog(folder.tensorboard, self.step) if wanted else None
         self.total_steps = count_steps(loader.steps_per_epoch, config.schedule)
@@ -118,15 +125,18 @@ class Runner:
         """Train to the end of the schedule, or until early stopping, and return the metrics of the last evaluation.
 
         Raises:
-            UserError: a loss is not finite, a checkpoint cannot be written, or an image cannot be read.
+            UserError: a loss or gradient is not finite, a checkpoint cannot be written, or an image cannot be read.
             Interrupted: the user stopped the run; it can be resumed.
         """
         progress = TrainingProgress(self.reporter, self.step, self.total_steps)
         with self.folder.full_disk_told(), self.signals, progress as self.progress:
-            self._finish_epoch()  # What a kill may have left undone.
-            while self.step < self.total_steps and not self._stale():
-                self._train_epoch()
-                self._finish_epoch()
+            try:
+                self._finish_epoch()  # What a kill may have left undone.
+                while self.step < self.total_steps and not self._stale():
+                    self._train_epoch()
+                    self._finish_epoch()
+            except NonFiniteStep as found:
+                raise UserError(self._keep_evidence(found)) from None
         return dict(self.history[-1]["metrics"])
 
     def _train_epoch(self) -> None:
@@ -137,37 +147,44 @@ class Runner:
 
     def take_step(self, passes: list[Batch]) -> None:
         """One step of the optimizer, by the gradients of a batch that comes in one or several passes."""
-        # Whatever draws from the global generator, such as dropout, depends on the step alone.
-        torch.manual_seed(derive_seed(self.config.runner.seed, self.step, self.accelerator.process_index))
         factor = learning_rate_factor(self.step, self.loader.steps_per_epoch, self.config.schedule)
         set_learning_rate(self.optimizer, factor)
-        self.model.train()
-        epoch = self.step // self.loader.steps_per_epoch
-        self.bare.freeze_backbone(epoch < self.config.schedule.freeze_backbone_epochs)
         batches = [batch.to(self.accelerator.device, non_blocking=True) for batch in passes]
-        images = sum(map(len, batches))
-        for index, batch in enumerate(batches):
-            with self._synchronising(last=index == len(batches) - 1):
-                losses = {name: loss * (len(batch) / images) for name, loss in self.model(batch).items()}
-                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        for losses in self.gradients(self.step, batches):
             self.watch.add(losses)
-        self.watch.check_step(self.step, batches)
         clip, due = self.config.optimizer.clip_grad_norm, self._line_due(self.step + 1)
         if self.config.optimizer.l1 or clip or due:
             self.accelerator.unscale_gradients()  # Once: a second time would be refused.
         if self.config.optimizer.l1:
             add_l1_gradient(self.optimizer)
-        if due:
-            self.gradient_norm = nn.utils.get_total_norm(
-                weight.grad for weight in self.model.parameters() if weight.grad is not None
-            )
+        weights = list(self.model.parameters())
+        self.gradient_norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        # A gradient scaler looks for itself, lets some gradients overflow and takes such steps back.
+        scaled = self.accelerator.scaler is not None
+        self.watch.check_step(self.step, batches, None if scaled else self.gradient_norm)
         if clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            nn.utils.clip_grads_with_norm_(weights, clip, self.gradient_norm)
+        if self.gated:
+            self.optimizer.optimizer.found_inf = self.watch.spoiled
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.bare, self.step)
         self.step += 1
+
+    def gradients(self, step: int, batches: list[Batch]) -> Iterator[dict[str, Tensor]]:
+        """Forward and backward passes of a step, counted from 0; gives the weighted losses of each as it is done."""
+        # Whatever draws from the global generator, such as dropout, depends on the step alone.
+        torch.manual_seed(derive_seed(self.config.runner.seed, step, self.accelerator.process_index))
+        self.model.train()
+        epoch = step // self.loader.steps_per_epoch
+        self.bare.freeze_backbone(epoch < self.config.schedule.freeze_backbone_epochs)
+        images = sum(map(len, batches))
+        for index, batch in enumerate(batches):
+            with self._synchronising(last=index == len(batches) - 1):
+                losses = {name: loss * (len(batch) / images) for name, loss in self.model(batch).items()}
+                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+            yield losses
 
     def _after_step(self, epoch: int, images: int) -> None:
         """Log, save and stop where due."""
@@ -272,21 +289,45 @@ class Runner:
         self.reporter.say(f"stopping early: {self.monitor} has not become better for {patience} evaluations")
         return True
 
+    def search_nonfinite(self, step: int, batches: list[Batch]) -> str:
+        """Forward and backward passes of a step, counted from 0, once more: where the first value that is not finite
+        comes up; empty if there is none.
+        """
+        self.optimizer.zero_grad()
+        with NonFiniteSearch(self.bare) as search:
+            for _ in self.gradients(step, batches):
+                pass
+        return search.found
+
+    def _keep_evidence(self, found: NonFiniteStep) -> str:
+        """Save what belongs to a step that was not finite, and describe it."""
+        kept = self.accelerator.device.type == "cpu" or self.gated  # else the optimizer has been at the weights
+        self.step = found.index
+        again = partial(self.search_nonfinite, found.index, list(found.batches)) if kept else None
+        return keep_evidence(found, self.folder.path, self.accelerator.process_index, again, self._write_checkpoint)
+
+    def _write_checkpoint(self, root: Path) -> Path:
+        tensors = {
+            "model": self.bare.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer, self.names),
+            "losses": self.watch.tensors(),
+        }
+        if self.ema:
+            tensors["ema"] = self.ema.tensors
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
+        each = self.loader.steps_per_epoch
+        return save_checkpoint(root, self.step, tensors, self.labels, self.config, scaler, each)
+
     def _save(self) -> None:
         self.watch.check()  # Never over a good checkpoint with weights that a non-finite loss has spoiled.
-        if self.accelerator.is_main_process:
-            tensors = {
-                "model": self.bare.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer.optimizer, self.names),
-                "losses": self.watch.tensors(),
-            }
-            if self.ema:
-                tensors["ema"] = self.ema.tensors
-            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
-            root = self.folder.checkpoints
-            self.checkpoint = save_checkpoint(
-                root, self.step, tensors, self.labels, self.config, scaler, self.loader.steps_per_epoch
+        if not torch.isfinite(nn.utils.get_total_norm(self.bare.parameters())):
+            raise UserError(
+                f"a weight is not finite after step {self.step}, which is not saved; lower --optimizer.lr; "
+                f"python tools/replay.py {self.folder.path} --step {self.step} takes the step again"
             )
+        if self.accelerator.is_main_process:
+            root = self.folder.checkpoints
+            self.checkpoint = self._write_checkpoint(root)
             prune_checkpoints(root, self.config.runner.keep_last)
         self.saved_at = time.monotonic()
 

@@ -78,24 +78,32 @@ def train_experiment(
 
 
 def build_runner(
-    config: Experiment, *, out: Path | None = None, init: Path | None = None, resume: Path | None = None
+    config: Experiment,
+    *,
+    out: Path | None = None,
+    init: Path | None = None,
+    resume: Path | None = None,
+    start: Checkpoint | None = None,
 ) -> Runner:
-    """All that training needs, in place, before its first step; arguments and errors as for `train_experiment`."""
+    """All that training needs, in place, before its first step; arguments and errors as for `train_experiment`.
+
+    `start` is a checkpoint to go on from in a folder of its own.
+    """
     accelerator = build_accelerator(config.runner, unused_weights=_leaves_weights_unused(config))
     reporter = Reporter(accelerator.is_main_process)
     sources, messages = open_sources(config)
     for message in messages:
         reporter.say(message)
-    labels = {**source_labels(sources), **resting_labels(config, resume or run_to_start_from(config, init))}
+    begun = start.folder if start else None
+    labels = {**source_labels(sources), **resting_labels(config, resume or begun or run_to_start_from(config, init))}
     labels = {name: labels[name] for name in config.heads}
     fill_from_sources(sources)
 
     # The initial weights are a function of the seed alone.
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))
     model = build_model(config, labels)
-    checkpoint: Checkpoint | None = None
-    if resume is not None:
-        checkpoint = load_checkpoint(resume, prefer_best=False)
+    checkpoint = load_checkpoint(resume, prefer_best=False) if resume else start
+    if checkpoint is not None:
         _require_resumable(checkpoint, resume, config, labels)
     else:
         for line in load_initial_weights(model, config, labels, init):
@@ -152,7 +160,9 @@ def _leaves_weights_unused(config: Experiment) -> bool:
     return config.schedule.freeze_backbone_epochs > 0 or any(level not in (None, "c5") for level in levels)
 
 
-def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, labels: Mapping[str, LabelMap]) -> None:
+def _require_resumable(
+    checkpoint: Checkpoint, run: Path | None, config: Experiment, labels: Mapping[str, LabelMap]
+) -> None:
     """Raise `UserError` for what would not go on where the run stopped."""
     if checkpoint.folder == run:
         raise UserError(f"--resume {run}: is a checkpoint; give its run folder, or start a new run from it with --init")
@@ -161,8 +171,8 @@ def _require_resumable(checkpoint: Checkpoint, run: Path, config: Experiment, la
     before, now = checkpoint.config.optimizer.name, config.optimizer.name
     if before != now:
         raise UserError(
-            f"optimizer.name is {now}, but {run} was trained with {before}, whose state cannot be taken over; "
-            "start a new run from it with --init"
+            f"optimizer.name is {now}, but {run or checkpoint.folder} was trained with {before}, whose state cannot be "
+            "taken over; start a new run from it with --init"
         )
 
 
