@@ -32,6 +32,7 @@ from tasks.config import Experiment
 from tasks.cost import CostMeter
 from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
+from tasks.data.worker_watch import dead_workers_told
 from tasks.ema import MovingAverage
 from tasks.evaluation import Evaluator
 from tasks.evidence import keep_evidence
@@ -129,7 +130,8 @@ class Runner:
             Interrupted: the user stopped the run; it can be resumed.
         """
         progress = TrainingProgress(self.reporter, self.step, self.total_steps)
-        with self.folder.full_disk_told(), self.signals, progress as self.progress:
+        resume = dead_workers_told(self.signals.resume)
+        with resume, self.folder.full_disk_told(), self.signals, progress as self.progress:
             try:
                 self._finish_epoch()  # What a kill may have left undone.
                 while self.step < self.total_steps and not self._stale():

@@ -57,6 +57,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.annotations)
 
+    def describe(self, index: int) -> str:
+        """Path of an image, for messages."""
+        return self.annotations.describe(index)
+
     def __getitem__(self, key: SampleKey) -> Sample:
         """One sample.
 

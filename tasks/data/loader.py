@@ -16,10 +16,13 @@ from tasks.data.balance import sampling_weights
 from tasks.data.batches import BatchPlan, collate
 from tasks.data.dataset import Dataset
 from tasks.data.mixture import Mixture
-from tasks.data.sample import Batch, SampleKey, Samples
+from tasks.data.sample import Batch, Sample, SampleKey, Samples
 from tasks.data.wanted import Wanted
 from tasks.data.worker_count import UNMEASURED, Budget, WorkerCount, cores_here, measure_workers
+from tasks.data.worker_watch import LoadingFailed, WorkerWatch
 from tasks.image_spec import ImageSpec
+
+Made = Batch | UserError | LoadingFailed
 
 
 class TrainingLoader:
@@ -107,7 +110,7 @@ class TrainingLoader:
 class EvaluationLoader:
     """Every image of a split once, over all processes, in a fixed order; iterate it as often as needed."""
 
-    def __init__(self, loader: "DataLoader[Batch | UserError]", parts: "_Parts") -> None:
+    def __init__(self, loader: "DataLoader[Made]", parts: "_Parts") -> None:
         self._loader, self._parts = loader, parts
 
     def __len__(self) -> int:
@@ -155,21 +158,28 @@ class _Parts(Sampler[list[SampleKey]]):
         return sum(1 for _ in self)
 
 
-class _BatchMaker(torch.utils.data.Dataset["Batch | UserError"]):
+class _BatchMaker(torch.utils.data.Dataset[Made]):
     """Makes whole batches where the samples are read.
 
     A mistake of the user's is handed back as a value: raised in a worker it would arrive wrapped in that worker's
-    traceback.
+    traceback. Other errors are, too, with the image they are about.
     """
 
-    def __init__(self, dataset: Samples, divisor: int) -> None:
+    def __init__(self, dataset: Samples, divisor: int, workers: int) -> None:
         self.dataset, self.divisor = dataset, divisor
+        self.watch = WorkerWatch(dataset, workers)
 
-    def __getitem__(self, keys: list[SampleKey]) -> Batch | UserError:
+    def __getitem__(self, keys: list[SampleKey]) -> Made:
         try:
-            return collate([self.dataset[key] for key in keys], self.divisor)
+            return collate([self._sample(key) for key in keys], self.divisor)
         except UserError as error:
             return error
+        except Exception as error:
+            return self.watch.failed(error)
+
+    def _sample(self, key: SampleKey) -> Sample:
+        self.watch.begin(key.index)
+        return self.dataset[key]
 
 
 def _data_loader(
@@ -179,11 +189,11 @@ def _data_loader(
     workers: int | Literal["auto"],
     pin_memory: bool,
     start_method: str | None,
-) -> "DataLoader[Batch | UserError]":
+) -> "DataLoader[Made]":
     # More workers than cores only take each other's time, and torch would warn.
     processes = min(UNMEASURED if workers == "auto" else workers, cores_here())
     return DataLoader(
-        _BatchMaker(dataset, divisor),
+        _BatchMaker(dataset, divisor, processes),
         batch_size=None,
         sampler=parts,
         num_workers=processes,
@@ -208,12 +218,14 @@ def mosaic_until(close: int, schedule: ScheduleConfig, steps_per_epoch: int) -> 
     return epochs - close
 
 
-def _unwrap(loader: "DataLoader[Batch | UserError]") -> Iterator[Batch]:
+def _unwrap(loader: "DataLoader[Made]") -> Iterator[Batch]:
     for item in loader:
         if isinstance(item, UserError):
             # A new one: `item` would hold its traceback, that this frame, and this frame `item`. Such a circle keeps
             # the workers until the garbage collector comes, which takes their queues first and then waits in vain.
             raise UserError(*item.args)
+        if isinstance(item, LoadingFailed):
+            raise item.tell()
         yield item
 
 

@@ -152,6 +152,12 @@ class MixedSamples:
         sample.fed = self.fed[number]
         return sample
 
+    def describe(self, index: int) -> str:
+        """Path of an image, for messages."""
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        dataset = self.datasets[number]
+        return dataset.describe(index - int(self.ends[number]) + len(dataset))
+
 
 def _shares(ingredients: Sequence[Ingredient], images: int) -> list[int]:
     """How many of the images of an epoch each ingredient gives, rounded so that they add up (largest remainders)."""

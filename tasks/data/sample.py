@@ -66,6 +66,9 @@ class Samples(Protocol):
 
     def __getitem__(self, key: SampleKey) -> Sample: ...
 
+    def describe(self, index: int) -> str:
+        """Path of an image, for messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
