@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops_all_processes(config: Path, tmp_path: P
         check=False,
     )
     assert done.returncode != 0
-    assert "is not finite at step 1" in done.stderr
+    assert "is not finite at step 2" in done.stderr
     assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
 
 
