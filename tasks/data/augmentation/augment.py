@@ -115,9 +115,17 @@ class Augmentation:
             _erase(item, self._fill, np.random.default_rng([seed, 4]))
 
     def needed(self, size: Size, seed: int) -> Size | None:
-        """What an image of `size` is resized to before anything else is done to it; None where something else is."""
-        cut = self.config.random_resized_crop is not None or (self._warps and not self._antialias)
-        return None if cut else self._resized(size, np.random.default_rng(seed))
+        """How large an image of `size` has to be for what becomes of it; None where that needs all of it."""
+        if self._warps and not self._antialias:
+            return None
+        if not self.config.random_resized_crop:
+            return self._resized(size, np.random.default_rng(seed))
+        _, _, *part = random_rectangle(size, self.config.random_resized_crop, np.random.default_rng([seed, 1]))
+        height, width = (
+            -(-wanted * whole // own)
+            for wanted, whole, own in zip(resized_crop_size(self.data), size, part, strict=True)
+        )
+        return height, width
 
     @property
     def _warps(self) -> bool:

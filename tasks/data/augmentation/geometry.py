@@ -34,7 +34,8 @@ class Annotated:
         outlines: (N, H, W) uint8 of 0 and 1, or None.
         masks: (H, W, P) uint8 as in `heads.contract.MaskTargets`, or None.
         whole: (height, width) of the image before it was decoded at a reduced scale, which everything else is in the
-            pixels of; None: it was not. The first change of such an image has to be `resize`.
+            pixels of; None: it was not. Such an image has to be resized first, or cropped to a part of it and then
+            resized.
     """
 
     image: Pixels
@@ -130,7 +131,15 @@ def crop(item: Annotated, top: int, left: int, size: tuple[int, int], fill: Fill
     height, width = size
     if (top, left, height, width) == (0, 0, *item.size):
         return
-    item.image = _window(item.image, top, left, size, fill)
+    if item.whole is None:
+        item.image = _window(item.image, top, left, size, fill)
+    else:  # a part, to the nearest of the pixels that there are
+        scales = [own / whole for own, whole in zip(item.image.shape, item.whole, strict=False)]
+        (y1, y2), (x1, x2) = (
+            (round(start * scale), max(round((start + side) * scale), round(start * scale) + 1))
+            for start, side, scale in zip((top, left), size, scales, strict=True)
+        )
+        item.image, item.whole = item.image[y1:y2, x1:x2], size
     item.boxes = item.boxes - np.array([left, top, left, top], np.float64)
     if item.masks is not None:
         item.masks = _window(item.masks, top, left, size, np.array(IGNORED))

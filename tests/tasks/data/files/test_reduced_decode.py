@@ -147,9 +147,11 @@ REDUCED: list[dict[str, Any]] = [
     {"size": None, "short_side": (120, 200), "antialias": True, "augment": {"scale_jitter": (0.3, 1.2)}},
     {"augment": {"crop": (100, 100), "vertical_flip": 0.5, "quarter_turns": True}},
     {"augment": {"rotate": 20, "mosaic": 0.5}},
+    {"augment": {"random_resized_crop": (0.3, 1.0)}},
+    {"augment": {"random_resized_crop": (0.8, 1.0), "rotate": 20}, "size": (100, 60)},
 ]
 WHOLE: list[dict[str, Any]] = [
-    {"augment": {"random_resized_crop": (0.5, 1.0)}},
+    {"augment": {"random_resized_crop": (0.08, 0.2)}},
     {"antialias": False, "augment": {"rotate": 20}},
     {"size": (300, 320)},
 ]
