@@ -17,6 +17,7 @@ from tasks.data.augmentation.geometry import boxes_of
 from tasks.data.dataset import Dataset
 from tasks.data.formats.coco import CocoFolder
 from tasks.data.loader import TrainingLoader
+from tasks.data.mixture import Ingredient, Mixture
 from tasks.data.sample import Sample, SampleKey
 from tasks.data.wanted import Wanted
 from tasks.image_spec import ImageSpec
@@ -86,14 +87,19 @@ def test_a_spawned_worker_gets_all_of_it(cells: Annotations) -> None:
         assert same(data[SampleKey(2, epoch)], sent[SampleKey(2, epoch)])
 
 
-def test_workers_do_not_change_a_thing(cells: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sources", [1, 2])
+def test_workers_do_not_change_a_thing(cells: Annotations, monkeypatch: pytest.MonkeyPatch, sources: int) -> None:
+    """Nor of several data sets, whose images are joined with others of their own."""
     monkeypatch.setattr("tasks.data.loader.cores_here", lambda: 2)
 
     def steps(workers: int) -> list[Any]:
         config = DataConfig(
             short_side=(64,), long_side=64, batch_size=4, workers=workers, augment=AugmentConfig.model_validate(BOTH)
         )
-        loader = TrainingLoader(cells, config, ImageSpec(), seed=3, divisor=32, wanted=INSTANCES)
+        parts = [cells] if sources == 1 else [cells.select(range(6), "a"), cells.select(range(6, 10), "b")]
+        mixed = Mixture([Ingredient(part.split, part, config, INSTANCES, (True,)) for part in parts])
+        split = cells if sources == 1 else mixed
+        loader = TrainingLoader(split, config, ImageSpec(), seed=3, divisor=32, wanted=INSTANCES)
         return [batch for epoch in (0, 1) for [batch] in loader.steps(epoch, start=1)]
 
     alone, helped = steps(0), steps(2)
@@ -103,6 +109,11 @@ def test_workers_do_not_change_a_thing(cells: Annotations, monkeypatch: pytest.M
         assert torch.equal(one.targets.boxes.boxes, other.targets.boxes.boxes)
         assert torch.equal(one.targets.boxes.labels, other.targets.boxes.labels)
         assert torch.equal(one.targets.boxes.outlines.bits, other.targets.boxes.outlines.bits)
+        assert one.files == other.files
+        assert any(" joined with " in file for file in one.files)
+        for file in one.files if sources == 2 else ():
+            names = file.replace(" joined with ", " and ").split(" and ")
+            assert len({str(cells.file(6)) <= name for name in names}) == 1, file
 
 
 def test_messages_name_all_images(cells: Annotations) -> None:
