@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 from tasks.checking import (
+    alignment,
     anchors,
     boxes,
     classes,
+    consistency,
     frozen,
     initial_loss,
     leakage,
@@ -45,6 +47,8 @@ DATA: dict[str, Callable[[Subject], Iterator[Finding]]] = {
     "repeated boxes": boxes.repeated,
     "number of objects": boxes.many,
     "crops": boxes.crops,
+    "places of annotations": alignment.misplaced,
+    "names of classes": consistency.names,
     "the metric": perfect.metric,
 }
 TRAINING: dict[str, Callable[[Network], Iterator[Finding]]] = {
@@ -68,6 +72,8 @@ TITLES: dict[ModuleType, str] = {
     leakage: "Leakage",
     classes: "Classes",
     boxes: "Boxes",
+    alignment: "Places",
+    consistency: "Names",
     values: "Values",
     network: "Network",
     anchors: "Anchors",

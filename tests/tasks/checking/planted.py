@@ -237,6 +237,76 @@ def _bgr_val(config: Experiment, folder: Path) -> None:
         write_image(file, read(file)[:, :, ::-1])
 
 
+@planted("masks shifted", "masks", "annotations-misplaced")
+def _shifted(config: Experiment, folder: Path) -> None:
+    for file in (folder / "masks" / "masks" / "train").glob("*.png"):
+        write_image(file, np.roll(read(file), (3, 7), (0, 1)))
+
+
+@planted("masks mirrored", "masks", "annotations-misplaced")
+def _mirrored(config: Experiment, folder: Path) -> None:
+    for file in (folder / "masks" / "masks").rglob("*.png"):
+        write_image(file, read(file)[:, ::-1])
+
+
+@planted("x and y of boxes exchanged", "boxes", "annotations-misplaced")
+def _exchanged(config: Experiment, folder: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for one in content["annotations"]:
+            x, y, w, h = one["bbox"]
+            one["bbox"] = [y, x, h, w]
+
+    for split in ("train", "val"):
+        edit_json(folder, split, change)
+
+
+@planted("annotations of other images", "boxes", "annotations-unrelated")
+def _unrelated(config: Experiment, folder: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for one in content["annotations"]:
+            one["image_id"] = one["image_id"] % len(content["images"]) + 1
+
+    edit_json(folder, "train", change)
+
+
+@planted("EXIF orientation by which boxes were not turned", "boxes", "annotations-misplaced")
+def _exif_turned(config: Experiment, folder: Path) -> None:
+    _exif(config, folder)
+
+
+def _relabel(folder: Path, new: dict[int, int]) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for one in content["annotations"]:
+            one["category_id"] = new[one["category_id"]]
+
+    edit_json(folder, "val", change)
+
+
+@planted("the names of two classes exchanged, boxes", "boxes", "classes-swapped")
+def _swapped(config: Experiment, folder: Path) -> None:
+    _relabel(folder, {1: 2, 2: 1, 3: 3})
+
+
+@planted("the names of two classes exchanged, masks", "masks", "classes-swapped")
+def _swapped_masks(config: Experiment, folder: Path) -> None:
+    for file in (folder / "masks" / "masks" / "val").glob("*.png"):
+        write_image(file, np.array([0, 1, 3, 2], np.uint8)[read(file)])
+
+
+@planted("the names of two classes exchanged, labels", "labels", "classes-swapped")
+def _swapped_labels(config: Experiment, folder: Path) -> None:
+    new = {"disc": "triangle", "triangle": "disc", "square": "square"}
+    rows = [[*row[:2], new[row[2]] if row[1] == "val" else row[2], row[3]] for row in read_table(folder / "labels.csv")]
+    write_table(folder / "labels.csv", rows)
+
+
+@planted("categories one off", "boxes", "classes-shifted")
+def _one_off(config: Experiment, folder: Path) -> None:
+    for split in ("train", "val"):
+        edit_json(folder, split, lambda content: content["categories"].append({"id": 0, "name": "wall"}))
+    _relabel(folder, {1: 0, 2: 1, 3: 2})
+
+
 @planted("EXIF orientation set after annotation", "boxes", "exif-ambiguous")
 def _exif(config: Experiment, folder: Path) -> None:
     for file in (folder / "train").glob("train_*.png"):
