@@ -1,8 +1,10 @@
 """Which device trains, and in which precision."""
 
+from datetime import timedelta
+
 import torch
 from accelerate.accelerator import Accelerator
-from accelerate.utils.dataclasses import DistributedDataParallelKwargs
+from accelerate.utils.dataclasses import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from backbones.errors import UserError
 from tasks.allocator import keep_freed_memory
@@ -39,7 +41,11 @@ def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Acc
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_weights)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=unused_weights),
+            # Processes that wait longer for another take it for lost: an error, upon which torchrun may start anew.
+            InitProcessGroupKwargs(timeout=timedelta(seconds=3 * config.stall_seconds)),
+        ],
     )
 
 

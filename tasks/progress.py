@@ -17,9 +17,13 @@ class Reporter:
 
     Args:
         main: False for the processes that stay silent.
+
+    Attributes:
+        last_sign: `time.monotonic()` when something tracked went on, whether it is shown or not.
     """
 
     def __init__(self, main: bool = True) -> None:
+        self.last_sign = time.monotonic()
         self.console = Console(quiet=not main, highlight=False)
         if not self.console.is_terminal:
             self.console.width = 120  # A file has no width of its own.
@@ -44,6 +48,7 @@ class Reporter:
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """Pass items through, with a bar on a terminal and a line at the end elsewhere."""
+        items = self._noted(items)
         if self.console.is_terminal:
             with Progress(*_columns(), console=self.console, transient=True) as progress:
                 yield from progress.track(items, total=total, description=what)
@@ -51,6 +56,11 @@ class Reporter:
             start = time.monotonic()
             yield from items
             self.say(f"{what}: {total} in {time.monotonic() - start:.1f} s")
+
+    def _noted(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            self.last_sign = time.monotonic()
+            yield item
 
 
 class TrainingProgress:
@@ -86,6 +96,7 @@ class TrainingProgress:
 
     def update(self, step: int, record: dict[str, float] | None) -> None:
         """Show that `step` steps are done; `record` is the line just logged, if one was."""
+        self.reporter.last_sign = time.monotonic()
         status = ""
         if record:
             status = (

@@ -47,6 +47,7 @@ from tasks.optim import add_l1_gradient, build_optimizer, count_steps, learning_
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed
+from tasks.stall_watch import StallWatch
 from tasks.tensorboard import EventLog
 
 
@@ -130,8 +131,10 @@ class Runner:
             Interrupted: the user stopped the run; it can be resumed.
         """
         progress = TrainingProgress(self.reporter, self.step, self.total_steps)
+        processes = self.accelerator.process_index, self.accelerator.num_processes
+        watch = StallWatch(self.reporter, self.config.runner.stall_seconds, *processes)
         resume = dead_workers_told(self.signals.resume)
-        with resume, self.folder.full_disk_told(), self.signals, progress as self.progress:
+        with resume, self.folder.full_disk_told(), self.signals, watch, progress as self.progress:
             try:
                 self._finish_epoch()  # What a kill may have left undone.
                 while self.step < self.total_steps and not self._stale():

@@ -13,6 +13,7 @@ from tasks.config import Experiment
 from tasks.data.loader import TrainingLoader
 from tasks.data.mixture import Mixture
 from tasks.device import build_accelerator, describe
+from tasks.elastic import run_begun_before_restart
 from tasks.evaluation import show_metrics
 from tasks.experiment_file import Origin
 from tasks.head_choice import learning_heads
@@ -57,7 +58,7 @@ def train_experiment(
     """
     runner = build_runner(config, out=out, init=init, resume=resume)
     folder, reporter = runner.folder, runner.reporter
-    start = f"resumed after step {runner.step}" if resume else "new run"
+    start = f"resumed after step {runner.step}" if runner.step else "new run"
     device = describe(runner.accelerator)
     reporter.say(f"{device}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     if config.schedule.warmup_steps >= runner.total_steps:
@@ -102,6 +103,8 @@ def build_runner(
     # The initial weights are a function of the seed alone.
     torch.manual_seed(derive_seed(config.runner.seed, "initial weights"))
     model = build_model(config, labels)
+    if start is None:
+        resume = resume or run_begun_before_restart(config, out, accelerator)
     checkpoint = load_checkpoint(resume, prefer_best=False) if resume else start
     if checkpoint is not None:
         _require_resumable(checkpoint, resume, config, labels)

@@ -1,0 +1,136 @@
+"""Several processes wait for each other at every step; this tells which one does not go on, and where it stands.
+
+Each process has a thread that tells the others, through the store they found each other by, how long ago its loop went
+on, and once that is too long, the stack of its main thread. A process that is stopped altogether tells nothing any
+more, which is reported as well.
+"""
+
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self
+
+from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+from tasks.progress import Reporter
+
+# What waits for other processes ends in one of these functions.
+WAITING = {"_engine_run_backward", "all_reduce", "all_gather_object", "all_gather", "broadcast", "barrier", "wait"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What one process told last.
+
+    Attributes:
+        count: of its signs so far; a process whose count stands still is stopped or cut off.
+        idle: seconds since its loop went on.
+        stack: of its main thread, innermost call last; empty while it goes on.
+        waiting: whether it waits for another process, as far as its innermost function tells.
+    """
+
+    count: int
+    idle: float
+    stack: str = ""
+    waiting: bool = False
+
+
+class StallWatch:
+    """Reports, once, when the processes of a run stand still. Does nothing where there is only one.
+
+    Args:
+        reporter: whose `last_sign` tells that the loop goes on.
+        seconds: without one after which this is a stall.
+        rank: of this process.
+        ranks: number of processes.
+
+    Attributes:
+        report: what was said, empty if nothing was.
+    """
+
+    def __init__(self, reporter: Reporter, seconds: float, rank: int, ranks: int) -> None:
+        self.reporter, self.seconds, self.rank, self.ranks = reporter, seconds, rank, ranks
+        self.pause = min(seconds / 10, 5.0)
+        self.report = ""
+        self._count = 0
+        self._main = threading.main_thread().ident or 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.reporter.last_sign = time.monotonic()
+        if self.ranks > 1:
+            self._store = PrefixStore("stall_watch", _get_default_store())
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        try:
+            before: Mapping[int, Sign] = {}
+            while not self._done.wait(self.pause):
+                sign = self._tell()
+                if not sign.stack:
+                    before = {}
+                    self.report = ""
+                    continue
+                signs = self._signs()
+                # The lowest process that is alive speaks, once it has seen which of the others are.
+                alive = [rank for rank in signs if rank not in before or before[rank].count != signs[rank].count]
+                stalled = all(signs[rank].stack for rank in alive)
+                if before and stalled and not self.report and self.rank == min(alive, default=self.rank):
+                    self.report = stall_report(signs, alive, self.ranks)
+                    print(self.report, file=sys.stderr, flush=True)
+                before = signs
+                self._done.wait(self.pause)  # Another sign of each is due by the next look.
+        except RuntimeError:
+            return  # The store is gone: the run is ending, in order or not.
+
+    def _tell(self) -> Sign:
+        """Tell the others how this process does."""
+        self._count += 1
+        idle = time.monotonic() - self.reporter.last_sign
+        sign = Sign(self._count, idle)
+        frame = sys._current_frames().get(self._main)
+        if idle > self.seconds and frame is not None:
+            stack = "".join(traceback.format_stack(frame))
+            sign = Sign(self._count, idle, stack, frame.f_code.co_name in WAITING)
+        self._store.set(str(self.rank), json.dumps(asdict(sign)))
+        return sign
+
+    def _signs(self) -> dict[int, Sign]:
+        """The last sign of every process that has given one, by rank."""
+        known = [rank for rank in range(self.ranks) if self._store.check([str(rank)])]
+        return {rank: Sign(**json.loads(self._store.get(str(rank)))) for rank in known}
+
+
+def stall_report(signs: Mapping[int, Sign], alive: list[int], ranks: int) -> str:
+    """Which processes hold up the others, and where they are.
+
+    Args:
+        signs: the last of each process, by rank.
+        alive: ranks that still give signs.
+        ranks: number of processes.
+    """
+    silent = [rank for rank in range(ranks) if rank not in alive]
+    holding = [rank for rank in alive if not signs[rank].waiting] if not silent else []
+    lines = [f"stalled: no process has gone on for {min(signs[rank].idle for rank in alive):.0f} s"]
+    gone = "gives no sign of life: it is stopped, or its host or network is gone"
+    lines += [f"process {rank} {gone}" for rank in silent]
+    for rank in holding or [rank for rank in alive if not silent]:
+        lines += [f"process {rank} stands here:", signs[rank].stack.rstrip()]
+    others = [rank for rank in alive if rank not in holding] if silent or holding else []
+    if others:
+        lines.append(f"waiting for it: process{'es' * (len(others) > 1)} {', '.join(map(str, others))}")
+    return "\n".join(lines)

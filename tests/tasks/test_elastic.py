@@ -1,0 +1,177 @@
+"""Processes lost, stopped and cut off from each other: what a run of several does then."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from accelerate.accelerator import Accelerator
+from safetensors.numpy import load_file
+
+from backbones import UserError
+from tasks.config import Experiment
+from tasks.elastic import run_begun_before_restart
+from tests.tasks.launches import Launch
+
+RESTARTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+STANDALONE = ("--standalone", "--nproc_per_node", "2")
+Command = Callable[..., object]
+
+
+def latest_step(run: Path) -> int:
+    return max((int(folder.name[5:]) for folder in run.glob("checkpoints/step_*")), default=0)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """All that the run ended with, as bytes."""
+    folder = run / "checkpoints" / f"step_{latest_step(run):08d}"
+    tensors = {file.name: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {f"{file}/{name}": value.tobytes() for file, values in tensors.items() for name, value in values.items()}
+
+
+@pytest.fixture
+def config(tiny: Experiment, tmp_path: Path) -> Path:
+    tiny.data.batch_size = 4
+    tiny.optimizer.lr = 0.001
+    tiny.schedule.epochs = 20
+    tiny.runner.ema_decay, tiny.runner.save_every_steps, tiny.runner.evaluate_every = 0.9, 2, 10
+    file = tmp_path / "config.json"
+    file.write_text(tiny.model_dump_json())
+    return file
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
+    launches: list[Launch] = []
+
+    def start(*arguments: str | Path, **options: object) -> Launch:
+        options = {"options": STANDALONE, **options}
+        launches.append(Launch(arguments, output=tmp_path / f"output_{len(launches)}.txt", **options))  # type: ignore[arg-type]
+        return launches[-1]
+
+    yield start
+    for one in launches:
+        one.kill()
+
+
+@pytest.mark.slow
+def test_a_process_killed_twice(config: Path, launch: Callable[..., Launch], tmp_path: Path) -> None:
+    alone = launch(config, "--out", tmp_path / "alone")
+    assert alone.end() == 0, alone.said()
+    run, draw = tmp_path / "killed", random.Random(0)
+    killed = launch(config, "--out", run, options=("--max_restarts", "3", *STANDALONE), environment=RESTARTS)
+    for rank in (1, 0):
+        last = latest_step(run) + 4
+        killed.wait_until(lambda last=last: latest_step(run) >= last)
+        killed.wait_until(lambda: draw.random() < 0.3)
+        os.kill(killed.pid(rank), signal.SIGKILL)
+        killed.wait_until(lambda rank=rank: killed.said().count("resumed after step") == 2 - rank)
+    assert killed.end() == 0, killed.said()
+    assert latest_step(run) == latest_step(tmp_path / "alone")
+    assert weights(run) == weights(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_is_reported(config: Path, launch: Callable[..., Launch], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped = launch(config, "--out", run, "--runner.stall_seconds", "3")
+    stopped.wait_until(lambda: latest_step(run) >= 4)
+    os.kill(stopped.pid(1), signal.SIGSTOP)
+    stopped.wait_until(lambda: "stalled:" in stopped.said(), 30)
+    stopped.wait_until(lambda: "waiting for it: process 0" in stopped.said(), 5)
+    assert "process 1 gives no sign of life" in stopped.said()
+    os.kill(stopped.pid(1), signal.SIGCONT)
+    assert stopped.end() == 0, stopped.said()  # It was not given up yet.
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a cable: 10.77.0.1 and 10.77.0.2."""
+    if os.geteuid() or not shutil.which("ip"):
+        pytest.skip("network namespaces need root and iproute2")
+    names = (f"host-a-{os.getpid()}", f"host-b-{os.getpid()}")
+    ip("netns", "add", names[0])
+    ip("netns", "add", names[1])
+    ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
+    for number, name in enumerate(names, 1):
+        inside = ("-n", name)
+        ip(*inside, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
+        ip(*inside, "link", "set", "cable", "up")
+        ip(*inside, "link", "set", "lo", "up")
+    yield names
+    for name in names:
+        ip("netns", "delete", name)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_and_a_network_that_goes_away(
+    config: Path, launch: Callable[..., Launch], tmp_path: Path, two_hosts: tuple[str, str]
+) -> None:
+    alone = launch(config, "--out", tmp_path / "alone")
+    assert alone.end() == 0, alone.said()
+    run = tmp_path / "hosts"
+    options = (
+        *("--nnodes", "2", "--nproc_per_node", "1", "--max_restarts", "5", "--rdzv_backend", "c10d"),
+        *("--rdzv_endpoint", "10.77.0.1:29400", "--rdzv_id", "test"),
+    )
+    hosts = []
+    for name in two_hosts:
+        prefix = ("ip", "netns", "exec", name)
+        words = (config, "--out", run, "--runner.stall_seconds", "2")
+        interface = {"GLOO_SOCKET_IFNAME": "cable", **RESTARTS}
+        local = ("--local_addr", f"10.77.0.{len(hosts) + 1}")
+        hosts.append(launch(*words, options=(*options, *local), prefix=prefix, environment=interface))
+    hosts[0].wait_until(lambda: latest_step(run) >= 6)
+    ip("-n", two_hosts[1], "link", "set", "cable", "down")
+    hosts[0].wait_until(lambda: "stalled:" in hosts[0].said() + hosts[1].said(), 60)
+    ip("-n", two_hosts[1], "link", "set", "cable", "up")
+    codes = [host.end() for host in hosts]
+    assert codes == [0, 0], hosts[0].said() + hosts[1].said()
+    assert "resumed after step" in hosts[0].said() + hosts[1].said()
+    assert weights(run) == weights(tmp_path / "alone")
+
+
+def test_restarts_need_a_folder(
+    tiny_config: Path, command: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    assert "give its folder with --out" in command("train", tiny_config).complaint  # type: ignore[attr-defined]
+
+
+def test_restarts_need_stores_of_their_own(
+    tiny_config: Path, command: Callable[..., object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    said = command("train", tiny_config, "--out", tmp_path / "run")
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in said.complaint  # type: ignore[attr-defined]
+
+
+def test_what_a_restart_finds(
+    tiny: Experiment, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """The run begun, an empty start, or a run of another config, which is refused."""
+    accelerator, out = Accelerator(cpu=True), tmp_path / "run"
+    begun = Experiment.model_validate_json((trained / "config.json").read_text())
+    assert run_begun_before_restart(begun, trained, accelerator) is None  # without restarts
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    assert run_begun_before_restart(begun, out, accelerator) is None
+    assert run_begun_before_restart(begun, trained, accelerator) == trained
+
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "config.json").write_text(json.dumps({}))
+    assert run_begun_before_restart(begun, out, accelerator) is None
+    assert not out.exists()
+
+    begun.optimizer.lr = 0.5
+    with pytest.raises(UserError, match=r"another config \(other: optimizer\)"):
+        run_begun_before_restart(begun, trained, accelerator)
