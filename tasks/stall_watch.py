@@ -78,22 +78,20 @@ class StallWatch:
 
     def _watch(self) -> None:
         try:
-            before: Mapping[int, Sign] = {}
+            counts: dict[int, int] = {}
+            changed: dict[int, float] = {}
             while not self._done.wait(self.pause):
-                sign = self._tell()
-                if not sign.stack:
-                    before = {}
+                own, signs, now = self._tell(), self._signs(), time.monotonic()
+                for rank, sign in signs.items():
+                    if counts.get(rank) != sign.count:
+                        counts[rank], changed[rank] = sign.count, now
+                alive = [rank for rank in signs if now - changed[rank] <= self.seconds]
+                if not own.stack:
                     self.report = ""
-                    continue
-                signs = self._signs()
-                # The lowest process that is alive speaks, once it has seen which of the others are.
-                alive = [rank for rank in signs if rank not in before or before[rank].count != signs[rank].count]
-                stalled = all(signs[rank].stack for rank in alive)
-                if before and stalled and not self.report and self.rank == min(alive, default=self.rank):
+                # The lowest process that is alive speaks, once all of those have stood still for long enough.
+                elif not self.report and self.rank == min(alive) and all(signs[rank].stack for rank in alive):
                     self.report = stall_report(signs, alive, self.ranks)
                     print(self.report, file=sys.stderr, flush=True)
-                before = signs
-                self._done.wait(self.pause)  # Another sign of each is due by the next look.
         except RuntimeError:
             return  # The store is gone: the run is ending, in order or not.
 
