@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# The tests run in several processes already. Before torch is loaded, which reads it then.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tasks.cli import COMMANDS, run
 from tasks.config import (
     BackboneConfig,
