@@ -176,7 +176,7 @@ def load_checkpoint(path: Path, *, prefer_best: bool) -> Checkpoint:
         labels = {head: LabelMap.model_validate(classes) for head, classes in state["labels"].items()}
         config = Experiment.model_validate(state["config"])
         return Checkpoint(folder, int(state["step"]), labels, config, state["scaler"], int(state["steps_per_epoch"]))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder / 'state.json'}: damaged ({reason}); use another checkpoint") from None
 

@@ -91,7 +91,14 @@ class NpzArrays(Reader):
         try:
             with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 return list(content.files) if isinstance(content, np.lib.npyio.NpzFile) else []
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: a lone array
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+        ) as error:  # TypeError: a lone array
             raise UserError(f"{self.file}: not an .npz file that can be read ({error}); copy it again") from None
 
     def _part(self, split: str, kind: str) -> Array | None:
@@ -106,7 +113,7 @@ class NpzArrays(Reader):
                 with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                     array: Array = content[key]
                 array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch knows its own order only
-            except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+            except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
                 reason = "Python objects" if "allow_pickle" in str(error) else str(error)
                 raise UserError(
                     f"{self.file}: the array {key!r} cannot be read ({reason}); expected numbers or texts, in a whole "
