@@ -8,7 +8,7 @@ import tyro
 
 from backbones.errors import UserError
 
-Activity = Literal["train", "infer", "profile", "fit", "eval", "data", "startup"]
+Activity = Literal["train", "infer", "profile", "fit", "eval", "data", "heads", "startup"]
 WorkloadName = Literal["detection", "unet", "deeplabv3plus", "classification", "cifar"]
 
 
@@ -20,7 +20,8 @@ class BenchmarkArguments:
     what: tyro.conf.Positional[Activity]
     """train: a whole step of the optimizer. infer: a batch of predictions. profile: stages and operators of both, ours
     alone. fit: the largest batch that memory holds, ours alone. eval: the COCO metric on generated detections. data:
-    images read and prepared. startup: what commands and imports take."""
+    images read and prepared. heads: predictions of all heads of a config at once, and one after another. startup: what
+    commands and imports take."""
     peer: tuple[str, ...] = ()
     """train, infer, eval, data, startup: libraries to compare with, such as torchvision, smp, timm, pycocotools; by
     default all there are."""
@@ -31,17 +32,17 @@ class BenchmarkArguments:
     stride 16, both of smp. classification: R50, timm's. cifar: ResNet-20, a plain loop of torchvision's blocks. By
     default all in which a named --peer takes part, or else detection."""
     config: Path | None = None
-    """profile, fit: a config or the config.json of a run, in place of a workload, on the largest of its first
+    """profile, fit, heads: a config or the config.json of a run, in place of a workload, on the largest of its first
     batches."""
     root: Path | None = None
-    """profile, fit with --config: its data. data: a folder of images. startup: the data of the command that trains,
-    with Pascal VOC's splits. By default generated ones."""
+    """profile, fit, heads with --config: its data. data: a folder of images. startup: the data of the command that
+    trains, with Pascal VOC's splits. By default generated ones."""
     runs: int | None = None
     """Timed runs of each contestant; by default 7, and 3 of eval and of commands that train."""
     warmup: int = 2
     """Runs before those; eval has a small one of its own."""
     batch: int | None = None
-    """train, infer, profile: images a batch; by default the workload's. fit: the first to try, 1."""
+    """train, infer, profile, heads: images a batch; by default the workload's. fit: the first to try, 1."""
     side: int | None = None
     """train, infer, profile, fit: height and width in pixels; by default the workload's."""
     images: int | None = None
@@ -52,7 +53,7 @@ class BenchmarkArguments:
     """fit: bytes that a process may hold, such as 8GiB; by default the memory that is available now. On a GPU, of its
     memory."""
     memory: bool = True
-    """train, infer: also measure the peak memory of each contestant, in a process of its own."""
+    """train, infer, heads: also measure the peak memory of each contestant, in a process of its own."""
     out: Path | None = None
     """Also write the figures to this json file."""
     markdown: Path | None = None
@@ -65,15 +66,15 @@ TAKEN_BY: dict[str, tuple[Activity, ...]] = {
     "peer": COMPARED,
     "only": COMPARED,
     "workload": MODELS,
-    "config": ("profile", "fit"),
-    "root": ("profile", "fit", "data", "startup"),
-    "warmup": ("train", "infer", "profile", "data", "startup"),
-    "batch": MODELS,
+    "config": ("profile", "fit", "heads"),
+    "root": ("profile", "fit", "data", "heads", "startup"),
+    "warmup": ("train", "infer", "profile", "data", "heads", "startup"),
+    "batch": (*MODELS, "heads"),
     "side": MODELS,
     "images": ("eval",),
     "workers": ("data",),
     "memory_limit": ("fit",),
-    "memory": ("train", "infer"),
+    "memory": ("train", "infer", "heads"),
 }
 
 

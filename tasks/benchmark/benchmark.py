@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.benchmark.arguments import Activity, BenchmarkArguments, require_sense
 from tasks.benchmark.evaluation import compare_evaluators
 from tasks.benchmark.fit import find_largest_batches
+from tasks.benchmark.heads import compare_heads
 from tasks.benchmark.loading import compare_loading
 from tasks.benchmark.models import compare_models
 from tasks.benchmark.profile import profile_stages
@@ -25,6 +26,7 @@ ACTIVITIES: dict[Activity, Callable[[BenchmarkArguments, Reporter], list[Table]]
     "fit": find_largest_batches,
     "eval": compare_evaluators,
     "data": compare_loading,
+    "heads": compare_heads,
     "startup": measure_startup,
 }
 

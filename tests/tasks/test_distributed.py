@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tasks.config import Experiment
+from tasks.config import Experiment, OptimizerConfig
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,21 +70,26 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     Of boxes unless a test asks for another kind.
     """
     tiny: Experiment = request.getfixturevalue(getattr(request, "param", "tiny"))
+    tiny.schedule.epochs = 3
+    if tiny.data.sources:  # without the head that normalises over a process's share of a batch
+        del tiny.heads["masks"]
+        tiny.data.sources["objects"].heads = ("boxes",)
+        tiny.optimizer, tiny.losses.learned = OptimizerConfig(), True
+        tiny.schedule.epochs = 1  # of twice the images; in a longer run a proposal is chosen by rounding
     tiny.optimizer.lr = 0.0001
     tiny.data.batch_size = 4
-    tiny.schedule.epochs = 3
     tiny.runner.ema_decay = 0.9
     file = tmp_path / "config.json"
     file.write_text(tiny.model_dump_json())
     return file
 
 
-@pytest.mark.parametrize("config", ["tiny", "tiny_instances"], indirect=True)
+@pytest.mark.parametrize("config", ["tiny", "tiny_instances", "tiny_sources"], indirect=True)
 def test_two_processes_equal_one(config: Path, tmp_path: Path) -> None:
     start(1, "train.py", config, "--out", tmp_path / "one")
     said = start(2, "train.py", config, "--out", tmp_path / "two")
     assert "2 processes" in said
-    assert len(records(tmp_path / "two", "losses")) == 6
+    assert len(records(tmp_path / "two", "losses")) in (6, 5)  # of one data set, of two
     assert_same_run(tmp_path / "one", tmp_path / "two", 1e-5)
 
     # Evaluation in shares: of the same checkpoint, the same numbers.

@@ -112,7 +112,8 @@ def outcome(run: Path) -> dict[str, Any]:
         found[file.name] = {name: (value.dtype, value.tobytes()) for name, value in load_file(file).items()}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found["log"] = [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
-    found["pictures"] = {file.name: file.read_bytes() for file in (run / "pictures").iterdir()}
+    pictures = (file for file in (run / "pictures").rglob("*") if file.is_file())
+    found["pictures"] = {str(file.relative_to(run)): file.read_bytes() for file in pictures}
     return found
 
 
@@ -272,14 +273,27 @@ def to_one_stage(config: Experiment) -> None:
     config.data.augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, mosaic=0.5, close_mosaic=3)
 
 
-@pytest.mark.parametrize("kind", ["labels", "masks", "instances", "one_stage"])
+def to_sources(config: Experiment) -> None:
+    """Two data sets, drawn unevenly, three heads with learned weights, and images of random place."""
+    config.data.augment = AugmentConfig(crop=(48, 48), scale_jitter=(0.8, 1.3), vertical_flip=0.5)
+    config.data.sources["table"].ratio, config.data.size = 6, (64, 64)
+    config.losses.learned = True
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "instances", "one_stage", "sources"])
 def test_other_heads_killed(
     kind: str, request: pytest.FixtureRequest, trainer: Trainer, written: Callable[[Experiment], Path], tmp_path: Path
 ) -> None:
     """Left alone with no loader process, and killed six times with two."""
     config: Experiment = request.getfixturevalue(f"tiny_{kind}")
     config.backbone.name, config.backbone.norm = "small_net", None
-    change = {"labels": to_labels, "masks": to_masks, "instances": to_instances, "one_stage": to_one_stage}
+    change = {
+        "labels": to_labels,
+        "masks": to_masks,
+        "instances": to_instances,
+        "one_stage": to_one_stage,
+        "sources": to_sources,
+    }
     change[kind](config)
     # Steps of labels take milliseconds: more of them, so that six processes are killed before the end.
     config.schedule.epochs, config.schedule.policy = 30 if kind == "labels" else 10, "cosine"
