@@ -277,6 +277,8 @@ def to_sources(config: Experiment) -> None:
     """Two data sets, drawn unevenly, three heads with learned weights, and images of random place."""
     config.data.augment = AugmentConfig(crop=(48, 48), scale_jitter=(0.8, 1.3), vertical_flip=0.5)
     config.data.sources["table"].ratio, config.data.size = 6, (64, 64)
+    config.heads["masks"] = DeepLabV3PlusConfig(decoder_channels=16, dropout=0.5)
+    config.backbone.output_stride = 16
     config.losses.learned = True
 
 
