@@ -171,7 +171,7 @@ def test_several_heads(command, both: Experiment, written, tiny_data: Path, tmp_
     assert said.code == 0, said.error
     metrics = measured(run)
     assert {"boxes/AP50", "masks/Dice"} <= metrics.keys()
-    assert {name.split("/")[0] for name in metrics} == {"boxes", "masks"}
+    assert {name.split("/")[0] for name in metrics} == {"boxes", "masks", "joint"}
     assert json.loads((run / "checkpoints" / "best.json").read_text())["metric"] == "masks/mIoU"
     losses = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["losses"]
     assert {"boxes/loss_rpn_box", "masks/dice"} <= losses.keys()
