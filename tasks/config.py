@@ -203,6 +203,8 @@ class RunnerConfig(Section):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: bf16 where the hardware multiplies it natively, else fp16 on CUDA, else fp32."""
+    deterministic: bool = False
+    """On CUDA too, the same seed gives the same weights to the last bit, at some cost in speed; a CPU always does."""
     accumulate: Count = 1
     """Forward and backward passes a step is split into; the batch size stays what it is, memory shrinks."""
     ema_decay: Share | None = None

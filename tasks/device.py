@@ -1,5 +1,6 @@
 """Which device trains, and in which precision."""
 
+import os
 from datetime import timedelta
 
 import torch
@@ -38,6 +39,8 @@ def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Acc
         raise UserError(f"runner.precision is fp16, which needs CUDA; the device is {device}: use bf16 or fp32")
     if device == "cpu":
         keep_freed_memory()
+    if config.deterministic:
+        _be_deterministic()
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
@@ -47,6 +50,17 @@ def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Acc
             InitProcessGroupKwargs(timeout=timedelta(seconds=3 * config.stall_seconds)),
         ],
     )
+
+
+def _be_deterministic() -> None:
+    """Let torch take algorithms that add in a fixed order, and raise where an operator has none.
+
+    RoIAlign is a gather then, whose gradient has no atomic additions; see `heads.roi_align`.
+    """
+    # cuBLAS reads it when it is first used; with another value it would not be deterministic, and torch would raise.
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def multiplies_bf16(device: str) -> bool:

@@ -41,6 +41,7 @@ from tasks.interruption import Interrupted, StopSignals
 from tasks.joint_evaluation import JointEvaluator
 from tasks.label_map import LabelMap
 from tasks.loss_watch import LossWatch, NonFiniteStep
+from tasks.memory_advice import advice, out_of_memory, shortage_told
 from tasks.model import Model
 from tasks.nonfinite import NonFiniteSearch
 from tasks.optim import add_l1_gradient, build_optimizer, count_steps, learning_rate_factor, set_learning_rate
@@ -133,8 +134,15 @@ class Runner:
         progress = TrainingProgress(self.reporter, self.step, self.total_steps)
         processes = self.accelerator.process_index, self.accelerator.num_processes
         watch = StallWatch(self.reporter, self.config.runner.stall_seconds, *processes)
-        resume = dead_workers_told(self.signals.resume)
-        with resume, self.folder.full_disk_told(), self.signals, watch, progress as self.progress:
+        resume = self.signals.resume
+        with (
+            dead_workers_told(resume),
+            shortage_told(resume),
+            self.folder.full_disk_told(),
+            self.signals,
+            watch,
+            progress as self.progress,
+        ):
             try:
                 self._finish_epoch()  # What a kill may have left undone.
                 while self.step < self.total_steps and not self._stale():
@@ -147,8 +155,26 @@ class Runner:
     def _train_epoch(self) -> None:
         epoch, start = divmod(self.step, self.loader.steps_per_epoch)
         for passes in self._timed(islice(self.loader.steps(epoch, start), self.total_steps - self.step)):
-            self.take_step(passes)
+            self._take_step_or_advise(passes)
             self._after_step(epoch, sum(map(len, passes)))
+
+    def _take_step_or_advise(self, passes: list[Batch]) -> None:
+        try:
+            self.take_step(passes)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        self.optimizer.zero_grad()
+        alone = self.accelerator.num_processes == 1  # others would wait for this one's gradients
+        told = advice(passes, self._try_pass if alone else None)
+        raise UserError(f"out of memory at step {self.step + 1}: {told}; {self.signals.resume}")
+
+    def _try_pass(self, batch: Batch) -> None:
+        try:
+            next(self.gradients(self.step, [batch.to(self.accelerator.device)]))
+        finally:
+            self.optimizer.zero_grad()
 
     def take_step(self, passes: list[Batch]) -> None:
         """One step of the optimizer, by the gradients of a batch that comes in one or several passes."""

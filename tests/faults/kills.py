@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.config import ClassificationConfig, Experiment, FasterRCNNConfig, OptimizerConfig, UNetConfig
+from tasks.config import ClassificationConfig, DeepLabV3PlusConfig, Experiment, FasterRCNNConfig, OptimizerConfig
 from tasks.data.formats.cells import write_cells
 from tests.conftest import SMALL_DETECTOR, _experiment
 from tests.tasks.test_resume import Trainer, latest_step, outcome
@@ -32,7 +32,8 @@ def experiment(kind: str, data: Path) -> Experiment:
     if kind == "boxes":
         config = _experiment(kind, FasterRCNNConfig.model_validate(SMALL_DETECTOR), data)
     elif kind == "masks":
-        config = _experiment(kind, UNetConfig(decoder_channels=(32, 24, 16, 16, 8)), data)
+        config = _experiment(kind, DeepLabV3PlusConfig(decoder_channels=16, dropout=0.5), data)
+        config.backbone.output_stride = 16
     else:
         config = _experiment(kind, ClassificationConfig(dropout=0.3), data / "image_labels.csv")
     config.backbone.name, config.backbone.norm = "small_net", None
