@@ -67,7 +67,13 @@ def check(argv: Sequence[str]) -> None:
     arguments, _ = _choose(CheckArguments, argv)
     from tasks.checking.checking import check
 
-    outcome = check(arguments.experiment, only=arguments.only, seconds=arguments.seconds, json_file=arguments.json)
+    outcome = check(
+        arguments.experiment,
+        only=arguments.only,
+        seconds=arguments.seconds,
+        json_file=arguments.json,
+        out=arguments.out,
+    )
     if outcome.count("error"):
         raise SystemExit(1)
 

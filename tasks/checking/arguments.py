@@ -24,6 +24,6 @@ class CheckArguments:
     """About how long it may take; samples of images and steps of training shrink to fit."""
     json: Path | None = None
     """Also write the findings to this file."""
-    pictures: Path | None = None
+    out: Path | None = None
     """Folder for pictures of what was found; by default checks/<name>."""
     experiment: Annotated[Experiment, Flattened] = field(default_factory=Experiment)

@@ -14,6 +14,7 @@ from tasks.checking.finding import GRADES, Finding
 from tasks.checking.network import NETWORK_UNUSABLE, Network
 from tasks.checking.opening import not_checked, open_subjects
 from tasks.checking.outcome import Found, Outcome, show, write_json
+from tasks.checking.pictures import draw
 from tasks.checking.subject import Subject
 from tasks.config import Experiment
 from tasks.progress import Reporter
@@ -27,14 +28,16 @@ def check(
     only: Sequence[Part] = ("data", "training"),
     seconds: float = 45.0,
     json_file: Path | None = None,
+    out: Path | None = None,
 ) -> Outcome:
-    """Check an experiment and print a table of what was found.
+    """Check an experiment, print a table of what was found, and draw it.
 
     Args:
         config: the resolved experiment.
         only: which halves of the checks to make.
         seconds: about how long it may take.
         json_file: file to write the findings to as well.
+        out: folder for pictures; None is `checks/<name>`.
 
     Raises:
         UserError: `seconds` is not above 0, or a file cannot be written.
@@ -42,9 +45,14 @@ def check(
     if not seconds > 0:
         raise UserError(f"--seconds is {seconds:g}; expected a number above 0")
     outcome = find(config, only, seconds)
-    show(outcome, Reporter())
+    reporter = Reporter()
+    show(outcome, reporter)
     if json_file is not None:
         write_json(outcome, json_file)
+    folder = out or Path("checks") / config.name
+    count = draw([each for each in outcome.found if each.finding.kind.grade != "note"], folder)
+    if count:
+        reporter.say(f"{count} pictures of what was found: {folder}")
     return outcome
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tasks.config import Experiment
@@ -22,7 +23,9 @@ def test_an_error_is_told_with_place_and_remedy(
 ) -> None:
     shutil.copy(copied_data / "train" / "train_0002.png", copied_data / "val" / "val_0003.png")
     tiny.data.root = copied_data
-    said = command("check", written(tiny), "--only", "data", "--json", tmp_path / "found.json")
+    said = command(
+        "check", written(tiny), "--only", "data", "--json", tmp_path / "found.json", "--out", tmp_path / "out"
+    )
     assert said.code == 1
     assert "image-leaked" in said.out
     assert "val/val_0003.png = train/train_0002.png" in said.out
@@ -32,13 +35,21 @@ def test_an_error_is_told_with_place_and_remedy(
     assert leaked["code"] == "image-leaked"
     assert [place["file"] for place in leaked["places"]] == ["val/val_0003.png", "train/train_0002.png"]
     assert leaked["fix"]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["image-leaked_1.jpg"]
+    pair = cv2.imread(str(tmp_path / "out" / "image-leaked_1.jpg"))
+    assert pair is not None
+    left, right = pair[30:, : pair.shape[1] // 2 - 2], pair[30:, pair.shape[1] // 2 + 2 :]
+    assert left.shape == right.shape
+    # The same picture, but for what is annotated in each.
+    assert float((abs(left.astype(int) - right) > 30).mean()) < 0.3
 
 
 def test_training_does_not_begin_after_an_error(
-    command, tiny: Experiment, written, copied_data: Path, tmp_path
+    command, tiny: Experiment, written, copied_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(copied_data / "train" / "train_0002.png", copied_data / "val" / "val_0003.png")
     tiny.data.root = copied_data
+    monkeypatch.chdir(tmp_path)  # where pictures go
     said = command("train", written(tiny), "--check", "--out", tmp_path / "run")
     assert said.code == 1
     assert "not trained" in said.out
