@@ -137,11 +137,11 @@ def _padded(size: tuple[int, ...], divisor: int) -> tuple[int, int]:
 def _open_data(checkpoint: Checkpoint, arguments: ExportArguments, reporter: Reporter) -> _Data:
     data = checkpoint.config.data
     if arguments.data is not None:
-        data.root = arguments.data
+        data.root, data.sources = arguments.data, {}
     if data.root is None or not data.root.exists():
         if arguments.data is not None:
             raise UserError(f"data is {arguments.data}, which does not exist; give the place of the data of the run")
-        reporter.say(f"{data.root} is not there: the file is compared on generated images")
+        reporter.say("the data of the run is not in one place: the file is compared on generated images; see --data")
         return _Data(None, None)
     train, val, _ = open_splits(data, checkpoint.config.runner.seed, wanted_targets(checkpoint.config))
     return _Data(train, val)

@@ -1,6 +1,7 @@
 """A model as one function of tensors, and that function as a program of fixed operations."""
 
 import warnings
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class ExportGraph(nn.Module):
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """`images` (B, C, H, W) of stored values, `sizes` (B, 2) int64 -> the outputs of all heads, in order."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
             return self._outputs(images, sizes)
 
     def _outputs(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:

@@ -4,7 +4,9 @@ Boxes that score less than the threshold are left out: an annotation tool has no
 """
 
 import json
+import os
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +41,22 @@ class AnnotationWriter(Writer):
 
 
 class CocoWriter(AnnotationWriter):
-    """`coco.json`: images, categories and annotations, with a `score` each; masks as run lengths."""
+    """`coco.json`: images, categories and annotations, with a `score` each; masks as run lengths.
+
+    Files are named relative to the folder that all images lie in, which `info.images` tells.
+    """
 
     def __init__(self, out: Path, model: ModelDescription, threshold: float, masks: bool) -> None:
         super().__init__(out, model, threshold, masks)
         self.images: list[dict[str, Any]] = []
+        self.places: list[ImagePlace] = []
         self.annotations: list[dict[str, Any]] = []
 
     def add(self, image_id: int, place: ImagePlace, found: ImagePredictions) -> None:
         """See `Writer`."""
         height, width = found.size
-        self.images.append({"id": image_id, "file_name": str(place), "height": height, "width": width})
+        self.places.append(place)
+        self.images.append({"id": image_id, "height": height, "width": width})
         for row in self.boxes(found).rows(self.labels):
             area = row["bbox"][2] * row["bbox"][3]
             number = len(self.annotations) + 1
@@ -58,7 +65,16 @@ class CocoWriter(AnnotationWriter):
     def finish(self) -> None:
         """See `Writer`."""
         categories = [{"id": raw, "name": name} for raw, name in zip(self.labels.ids, self.labels.names, strict=True)]
-        content = {"images": self.images, "categories": categories, "annotations": self.annotations}
+        folder = Path(os.path.commonpath([place.file.resolve().parent for place in self.places] or [Path.cwd()]))
+        for image, place in zip(self.images, self.places, strict=True):
+            own = replace(place, file=place.file.resolve().relative_to(folder))
+            image["file_name"] = str(own).replace(os.sep, "/")
+        content = {
+            "info": {"images": str(folder)},
+            "images": self.images,
+            "categories": categories,
+            "annotations": self.annotations,
+        }
         (self.out / "coco.json").write_text(json.dumps(content), encoding="utf-8")
 
 

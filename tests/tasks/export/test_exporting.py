@@ -10,6 +10,7 @@ import pytest
 
 from backbones import UserError
 from tasks import load_model
+from tasks.prediction.found_boxes import FoundBoxes
 from tasks.prediction.found_labels import FoundLabels
 from tasks.prediction.onnx_engine import KEY
 
@@ -106,6 +107,25 @@ def test_eight_bits_tell_what_they_cost(trained_labels: Path, command, tmp_path:
         len(one.raw_data) for one in onnx.load(file).graph.initializer if one.data_type == onnx.TensorProto.FLOAT
     )
     assert whole < 0.1 * file.stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "precision"), [("onnx", "fp16"), ("onnx", "int8"), ("torch", "fp32"), ("torch", "bf16")]
+)
+def test_a_detector_in_other_forms(format: str, precision: str, trained: Path, command, tmp_path: Path) -> None:
+    file = tmp_path / f"x{'.onnx' if format == 'onnx' else '.pt2'}"
+    arguments = ["--format", format, "--precision", precision, "--out", file, "--images", "4", "--calibration", "4"]
+    said = command("export", trained, *arguments)
+    assert said.code == 0, said.error
+    assert ("boxes/AP50" in said.out) == (precision != "fp32")
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, size, np.uint8) for size in ((64, 64, 3), (50, 90, 3))]
+    for one in load_model(file).batch(images):
+        boxes = one["boxes"]
+        assert isinstance(boxes, FoundBoxes)
+        assert len(boxes)
+        assert (boxes.boxes[:, 2:] <= np.array(one.size[::-1]) + 1e-3).all()
 
 
 @pytest.mark.parametrize(

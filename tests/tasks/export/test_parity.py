@@ -67,6 +67,17 @@ def test_what_is_missing_counts_unless_it_is_the_worst() -> None:
     assert detection_differences(none, none)["missing"] == 0
 
 
+def test_a_few_flips_pass_and_more_do_not() -> None:
+    found, rows = some_boxes(40), np.arange(40)
+    for left_out, passes in ((2, True), (3, True), (6, False)):
+        (missing,) = [
+            one
+            for one in image_differences("a.png", {"x": found}, {"x": found.chosen(rows >= left_out)}, model("boxes"))
+            if one.output == "x/missing"
+        ]
+        assert (missing.value, missing.passes) == (left_out, passes)
+
+
 def test_labels_numbers_and_masks() -> None:
     def apart(kind: str, target: str, expected: Found, found: Found) -> Difference:
         (one,) = image_differences("a.png", {"x": expected}, {"x": found}, model(kind, target))
