@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tasks.config import Experiment
+from tasks.config import BackboneConfig, Experiment
+from tests.tasks.checking import networks  # noqa: F401  registers one that is quick
 
 
 def test_nothing_wrong(command, tiny: Experiment, written, tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ def test_training_does_not_begin_after_an_error(
 ) -> None:
     shutil.copy(copied_data / "train" / "train_0002.png", copied_data / "val" / "val_0003.png")
     tiny.data.root = copied_data
+    tiny.backbone = BackboneConfig(name="checked_net")
     monkeypatch.chdir(tmp_path)  # where pictures go
     said = command("train", written(tiny), "--check", "--out", tmp_path / "run")
     assert said.code == 1

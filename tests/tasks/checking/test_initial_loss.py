@@ -10,13 +10,18 @@ from heads import BoxTargets, Classification, Head, ImageSizes, SegmentationHead
 from heads.testing_probe import CLASSES, LEVELS, Probe
 from tasks.checking.initial_loss import expected_losses
 from tasks.data.sample import Batch
+from tests.conftest import SMALL_DETECTOR
 
 OWN = ("cascade_mask_rcnn", "cascade_rcnn", "faster_rcnn", "fcos", "mask_rcnn", "retinanet", "yolo")
 LOSSES = {"cross_entropy": 1.0, "dice": 0.5, "focal": 2.0, "tversky": 1.0, "lovasz": 1.0, "boundary": 1.0}
-CASES: dict[str, tuple[Callable[..., Head], int]] = {name: (partial(heads.build, name), 1) for name in OWN}
+TWO_STAGES = {key: value for key, value in SMALL_DETECTOR.items() if key != "anchor_sizes"}
+SMALL = {name: TWO_STAGES if "rcnn" in name else {"fpn_channels": 32} for name in OWN}
+CASES: dict[str, tuple[Callable[..., Head], int]] = {
+    name: (partial(heads.build, name, **options), 1) for name, options in SMALL.items()
+}
 CASES |= {
-    "retinanet giou": (partial(heads.build, "retinanet", box_loss="giou"), 1),
-    "faster_rcnn giou": (partial(heads.build, "faster_rcnn", box_loss="giou", box_loss_weight=10.0), 1),
+    "retinanet giou": (partial(heads.build, "retinanet", box_loss="giou", fpn_channels=32), 1),
+    "faster_rcnn giou": (partial(heads.build, "faster_rcnn", box_loss="giou", box_loss_weight=10.0, **TWO_STAGES), 1),
     "masks": (partial(UNet, losses=LOSSES), 1),
     "masks with an auxiliary head": (partial(UNet, losses=LOSSES, auxiliary_weight=0.4), 1),
     "overlapping masks": (partial(UNet, target="multilabel", losses=LOSSES), CLASSES),
