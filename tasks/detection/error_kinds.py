@@ -1,12 +1,12 @@
 """Which mistakes cost a detector its AP (Bolya et al., "TIDE", arXiv:2008.08115), and its precision and recall."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from hotcoco import COCOeval
+
+from tasks.detection.matches import Matches
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,34 +54,21 @@ def confusion_at(evaluation: COCOeval, score: float) -> npt.NDArray[np.int64]:
     return np.asarray(evaluation.confusion_matrix(iou_thr=0.5, min_score=score)["matrix"], np.int64)
 
 
-def image_counts(evaluation: COCOeval, score: float) -> dict[int, tuple[int, int, int]]:
-    """Found, missed and wrong ones of each image by its id, of detections that score at least `score`, at an IoU of 0.5
-    and by class; crowd regions, and what lies in them, are left out. An image without any of these is not among them.
+def image_counts(matches: Matches, score: float) -> npt.NDArray[np.int64]:
+    """(I, 3) found, missed and wrong ones of each image, of detections that score at least `score`, at an IoU of 0.5.
+
+    Crowd regions, and what lies in them, are left out.
     """
-    counts: dict[int, tuple[int, int, int]] = {}
-    place = _place_of_half(evaluation)
-    for image in _whole_images(evaluation):
-        shown = np.asarray(image["dtScores"], np.float64) >= score
-        counted = shown & ~np.asarray(image["dtIgnore"][place], np.bool_)
-        right = int((counted & np.asarray(image["dtMatched"][place], np.bool_)).sum())
-        objects = int((~np.asarray(image["gtIgnore"], np.bool_)).sum())
-        before = counts.get(image["image_id"], (0, 0, 0))
-        own = (right, objects - right, int(counted.sum()) - right)
-        counts[image["image_id"]] = (before[0] + own[0], before[1] + own[1], before[2] + own[2])
+    counts, half = np.zeros((len(matches.image_ids), 3), np.int64), matches.place_of(0.5)
+    for (area, _), own in matches.by_place.items():
+        if area:
+            continue  # of some sizes only
+        shown = own.counted[half] & (own.scores >= score)
+        right = np.bincount(own.images[shown & own.hit[half]], minlength=len(counts))
+        counts[:, 0] += right
+        counts[:, 1] += own.objects - right
+        counts[:, 2] += np.bincount(own.images[shown & ~own.hit[half]], minlength=len(counts))
     return counts
-
-
-def _whole_images(evaluation: COCOeval) -> Iterator[dict[str, Any]]:
-    """What matches what in the objects of a class in an image, whatever their size."""
-    whole = tuple(evaluation.params.area_rng[0])
-    for image in evaluation.eval_imgs:
-        if image is not None and tuple(image["aRng"]) == whole:
-            yield image
-
-
-def _place_of_half(evaluation: COCOeval) -> int:
-    """Of the IoU of 0.5 among all of them."""
-    return int(np.argmin(abs(np.asarray(evaluation.params.iou_thrs) - 0.5)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,26 +88,16 @@ class PrecisionCurve:
     hits: npt.NDArray[np.bool_]
 
 
-def precision_curves(evaluation: COCOeval) -> dict[int, PrecisionCurve]:
-    """Curve by raw category id, of classes that have something to find; what lies in a crowd region takes no part."""
-    grouped: dict[int, list[dict[str, Any]]] = {}
-    place = _place_of_half(evaluation)
-    for image in _whole_images(evaluation):
-        grouped.setdefault(image["category_id"], []).append(image)
-    curves = {}
-    for label in sorted(grouped):
-        images = grouped[label]
-        objects = sum(int((~np.asarray(image["gtIgnore"], np.bool_)).sum()) for image in images)
-        if not objects:
+def precision_curves(matches: Matches) -> dict[str, PrecisionCurve]:
+    """Curve by name of the class, of those that have something to find; what lies in a crowd region takes no part."""
+    curves, half = {}, matches.place_of(0.5)
+    for label, name in enumerate(matches.names):
+        own = matches.by_place.get((0, label))
+        objects = 0 if own is None else int(own.objects.sum())
+        if own is None or not objects:
             continue
-        scores = np.concatenate([np.asarray(image["dtScores"], np.float64) for image in images])
-        hits, ignored = (
-            np.concatenate([np.asarray(image[key][place], np.bool_) for image in images])
-            for key in ("dtMatched", "dtIgnore")
-        )
-        scores, hits = scores[~ignored], hits[~ignored]
-        order = np.argsort(-scores, kind="stable")
-        scores, hits = scores[order], hits[order]
+        counted = own.counted[half]
+        scores, hits = own.scores[counted], own.hit[half][counted]
         found = np.cumsum(hits)
-        curves[label] = PrecisionCurve(found / objects, found / np.arange(1, len(hits) + 1), scores, hits)
+        curves[name] = PrecisionCurve(found / objects, found / np.arange(1, len(hits) + 1), scores, hits)
     return curves

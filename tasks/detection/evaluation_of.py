@@ -1,16 +1,33 @@
 """The COCO evaluation of results that were kept: of their boxes, or of their masks."""
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from tasks.detection.matches import Matches
 from tasks.detection.run_lengths import split
 from tasks.image_results import ImageResults
 
 
-def evaluation_of(results: ImageResults, kind: Literal["bbox", "segm"]) -> COCOeval:
-    """Evaluated, with COCO's own parameters: what the logged metrics are of."""
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptEvaluation:
+    """What results come to.
+
+    Attributes:
+        coco: evaluated, with COCO's own parameters: what the logged metrics are of.
+        matches: in it.
+    """
+
+    coco: COCOeval
+    matches: Matches
+
+
+@lru_cache(maxsize=4)  # a report asks for the same again and again
+def evaluation_of(results: ImageResults, kind: Literal["bbox", "segm"]) -> KeptEvaluation:
+    """The evaluation of boxes or of masks."""
     arrays = results.arrays
     images = [
         {"id": image, "height": height, "width": width}
@@ -40,4 +57,4 @@ def evaluation_of(results: ImageResults, kind: Literal["bbox", "segm"]) -> COCOe
     truth = COCO({"info": {}, "images": images, "annotations": annotations, "categories": categories})
     evaluation = COCOeval(truth, truth.load_res(found), kind)
     evaluation.evaluate()
-    return evaluation
+    return KeptEvaluation(evaluation, Matches.of(evaluation, arrays["image_ids"].tolist()))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from hotcoco import COCOeval
 from matplotlib.axes import Axes
 
 from tasks.classification.metrics import Calibration
 from tasks.detection.error_kinds import (
+    ErrorKind,
     PrecisionCurve,
     confusion_at,
     error_kinds,
@@ -41,31 +41,27 @@ def box_blocks(results: ImageResults, measured: Measured) -> list[Block]:
     """Errors by kind, metric by size, confusions, and curves; of masks where objects have some."""
     masks = results.kind == "instances"
     evaluation = evaluation_of(results, "segm" if masks else "bbox")
-    curves = precision_curves(evaluation)
-    names = dict(zip(results.labels.ids, results.labels.names, strict=True))
-    figures = [_errors_figure(evaluation), *_sizes_figure("segm " if masks else "", measured)]
+    curves = precision_curves(evaluation.matches)
+    kinds = error_kinds(evaluation.coco)
+    figures = [_errors_figure(kinds), *_sizes_figure("segm " if masks else "", measured)]
     if curves:
-        figures.append(_curves_figure({names[label]: curve for label, curve in curves.items()}))
+        figures.append(_curves_figure(curves))
         figures.append(_reliability(list(curves.values())))
-    kinds = error_kinds(evaluation)
     rows = [[own.name, own.meaning, f"{own.count:,}", metric(own.cost)] for own in kinds]
-    # hotcoco sorts classes by their raw id.
-    classes = [names[label] for label in sorted(names)]
+    classes = [*evaluation.matches.names, "background"]
     what = "masks" if masks else "boxes"
     return [
         Figures(figures),
         Table("Errors by kind", ["kind", "what it is", "number", "AP50 it costs"], rows, COSTS, folded=True),
-        confusion_table(confusion_at(evaluation, SHOWN_FROM), [*classes, "background"], what, CONFUSIONS),
+        confusion_table(confusion_at(evaluation.coco, SHOWN_FROM), classes, what, CONFUSIONS),
     ]
 
 
 def worst_boxes(results: ImageResults) -> list[Ranked]:
     """Images by the share of objects that are missed or wrong among all of either, the largest first."""
     evaluation = evaluation_of(results, "segm" if results.kind == "instances" else "bbox")
-    found = image_counts(evaluation, SHOWN_FROM)
     ranked = []
-    for row, image in enumerate(results.arrays["image_ids"].tolist()):
-        right, missed, wrong = found.get(image, (0, 0, 0))
+    for row, (right, missed, wrong) in enumerate(image_counts(evaluation.matches, SHOWN_FROM).tolist()):
         if not missed + wrong:
             continue
         note = f"{right} found, {missed} missed, {wrong} wrong at a score of {SHOWN_FROM} or more"
@@ -75,9 +71,7 @@ def worst_boxes(results: ImageResults) -> list[Ranked]:
     return [own for *_, own in ranked]
 
 
-def _errors_figure(evaluation: COCOeval) -> Figure:
-    kinds = error_kinds(evaluation)
-
+def _errors_figure(kinds: Sequence[ErrorKind]) -> Figure:
     def draw(axes: Axes) -> None:
         names, costs = [own.name for own in kinds], [100 * own.cost for own in kinds]
         bars = axes.barh(names, costs, color=colour(1), height=0.65)

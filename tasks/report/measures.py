@@ -1,12 +1,13 @@
 """The metrics of kept results, of images that are there any number of times."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from tasks.classification.label_measures import LabelMeasures
 from tasks.detection.evaluation_of import evaluation_of
-from tasks.detection.resampled_ap import ResampledAP
+from tasks.detection.resampled_ap import resampled_ap
 from tasks.image_results import ImageResults
 from tasks.report.resampling import Measure, Weights
 from tasks.segmentation.mask_measures import measure_masks
@@ -32,8 +33,11 @@ def measure_of(results: ImageResults) -> Measure:
             return _boxes(results)
         case "instances":
             boxes = _boxes(results)
-            masks = ResampledAP(evaluation_of(results, "segm"), arrays["image_ids"].tolist())
-            return lambda weights: {**{f"segm {name}": own for name, own in masks(weights).items()}, **boxes(weights)}
+            masks = evaluation_of(results, "segm").matches
+            return lambda weights: {
+                **{f"segm {name}": own for name, own in resampled_ap(masks, weights).items()},
+                **boxes(weights),
+            }
         case "masks":
 
             def measure(weights: Weights) -> Mapping[str, float]:
@@ -64,7 +68,7 @@ def affordable(results: ImageResults, asked: int) -> int:
 
 
 def _boxes(results: ImageResults) -> Measure:
-    return ResampledAP(evaluation_of(results, "bbox"), results.arrays["image_ids"].tolist())
+    return partial(resampled_ap, evaluation_of(results, "bbox").matches)
 
 
 def _rows(weights: Weights) -> Weights:

@@ -1,5 +1,6 @@
 """What a run was made with: its settings and where each comes from, the machine, and what it cost."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def settings_section(run: Run) -> Section:
     note = "Filled in: neither in the config nor on the command line, such as what was counted in the data."
     blocks: list[Block] = []
     if start and "command" in start:
-        blocks.append(Text(f"Command: {' '.join(start['command'])}"))
+        blocks.append(Text(f"Command: python tools/train.py {shlex.join(start['command'])}"))
     if own:
         filled = any(row[2] == "filled in" for row in own)
         blocks.append(Table("Settings that are not defaults", columns, own, note if filled else "", prose=True))

@@ -40,7 +40,7 @@ def results_of(parts):
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_single_mistake_is_told_by_its_kind(kind: str) -> None:
-    counts = {own.name: own.count for own in error_kinds(evaluation_of(results_of([WRONG[kind]]), "bbox"))}
+    counts = {own.name: own.count for own in error_kinds(evaluation_of(results_of([WRONG[kind]]), "bbox").coco)}
     # What is wrong in both ways covers no object, so that one is missed too (section 2.2 of the paper).
     also = {"Missed": 1} if kind == "Both" else {}
     assert counts == {**dict.fromkeys(WRONG, 0), kind: 1, **also}
@@ -60,7 +60,7 @@ MENDED = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_the_cost_is_what_the_oracle_gains(kind: str) -> None:
     """With all mistakes there at once, mending one kind raises pycocotools' AP50 by what that kind is said to cost."""
-    cost = {own.name: own.cost for own in error_kinds(evaluation_of(results_of(WRONG.values()), "bbox"))}
+    cost = {own.name: own.cost for own in error_kinds(evaluation_of(results_of(WRONG.values()), "bbox").coco)}
     every = np.ones(7, np.int64)
     before = with_copies(results_of(WRONG.values()), every)[1]
     parts = {**WRONG, kind: MENDED[kind]}
@@ -72,16 +72,16 @@ def test_the_cost_is_what_the_oracle_gains(kind: str) -> None:
 
 
 def test_confusions_by_hand() -> None:
-    matrix = confusion_at(evaluation_of(results_of(WRONG.values()), "bbox"), 0.0)
+    matrix = confusion_at(evaluation_of(results_of(WRONG.values()), "bbox").coco, 0.0)
     # Red, blue, background: red ones are found 3 times, once as blue, and 3 times not at an IoU of 0.5.
     assert matrix.tolist() == [[3, 1, 3], [0, 1, 0], [3, 1, 0]]
 
 
 def test_precision_curves_are_those_of_scikit_learn() -> None:
     results = random_boxes(30, 1)
-    evaluation = evaluation_of(results, "bbox")
-    for label, curve in precision_curves(evaluation).items():
-        rows = results.arrays["truth"]
+    rows, ids = results.arrays["truth"], dict(zip(results.labels.names, results.labels.ids, strict=True))
+    for name, curve in precision_curves(evaluation_of(results, "bbox").matches).items():
+        label = ids[name]
         objects = int(((rows[:, 5] == label) & (rows[:, 7] == 0)).sum())
         precision, recall, _ = precision_recall_curve(curve.hits, curve.scores)
         assert curve.precision[::-1] == pytest.approx(precision[:-1])
@@ -90,8 +90,9 @@ def test_precision_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_counts_of_images_by_hand() -> None:
-    evaluation = evaluation_of(results_of(WRONG.values()), "bbox")
-    everything = {1: (2, 0, 0), 2: (0, 1, 1), 3: (0, 1, 1), 4: (0, 1, 1), 5: (1, 0, 1), 6: (1, 0, 1), 7: (0, 1, 0)}
-    assert image_counts(evaluation, 0.0) == everything
+    matches = evaluation_of(results_of(WRONG.values()), "bbox").matches
+    everything = [[2, 0, 0], [0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 0, 1], [1, 0, 1], [0, 1, 0]]
+    assert image_counts(matches, 0.0).tolist() == everything
     # Those that are right score less in the first and sixth image.
-    assert image_counts(evaluation, 0.5) == {**everything, 1: (0, 2, 0), 6: (0, 1, 1)}
+    everything[0], everything[5] = [0, 2, 0], [0, 1, 1]
+    assert image_counts(matches, 0.5).tolist() == everything

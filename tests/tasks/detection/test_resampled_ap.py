@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tasks.detection.evaluation_of import evaluation_of
-from tasks.detection.resampled_ap import ResampledAP
+from tasks.detection.resampled_ap import resampled_ap
 from tasks.image_results import ImageResults
 from tests.tasks.report.conftest import random_boxes
 
@@ -50,21 +50,21 @@ def with_copies(results: ImageResults, weights: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_pycocotools_on_copies(seed: int) -> None:
     results = random_boxes(IMAGES, seed)
-    resampled = ResampledAP(evaluation_of(results, "bbox"), results.arrays["image_ids"].tolist())
+    matches = evaluation_of(results, "bbox").matches
     random = np.random.default_rng(seed)
     for weights in (np.ones(IMAGES, np.int64), np.bincount(random.integers(IMAGES, size=IMAGES), minlength=IMAGES)):
-        ours = resampled(weights)
+        ours = resampled_ap(matches, weights)
         assert [ours[name] for name in NAMES] == pytest.approx(with_copies(results, weights), abs=1e-12)
 
 
 def test_weights_of_one_are_what_was_logged() -> None:
     results = random_boxes(IMAGES, 9)
-    ours = ResampledAP(evaluation_of(results, "bbox"), results.arrays["image_ids"].tolist())(np.ones(IMAGES, np.int64))
+    ours = resampled_ap(evaluation_of(results, "bbox").matches, np.ones(IMAGES, np.int64))
     assert len(ours) == 8
     assert ours == pytest.approx({name: results.metrics[name] for name in ours}, abs=1e-12)
 
 
 def test_nothing_to_find_is_not_measured() -> None:
     results = random_boxes(IMAGES, 9)
-    resampled = ResampledAP(evaluation_of(results, "bbox"), results.arrays["image_ids"].tolist())
-    assert set(resampled(np.zeros(IMAGES, np.int64)).values()) == {-1.0}
+    matches = evaluation_of(results, "bbox").matches
+    assert set(resampled_ap(matches, np.zeros(IMAGES, np.int64)).values()) == {-1.0}

@@ -25,7 +25,7 @@ def box_results_of(truth: Sequence[Sequence[float]], found: Sequence[Sequence[fl
     }
     names = tuple(f"image_{number}.png" for number in range(1, images + 1))
     results = ImageResults("boxes", "boxes", "val", 10, LABELS, names, {}, frozenset(), "AP", {}, arrays)
-    metrics = score_detections(evaluation_of(results, "bbox").coco_gt, arrays["found"])
+    metrics = score_detections(evaluation_of(results, "bbox").coco.coco_gt, arrays["found"])
     return ImageResults("boxes", "boxes", "val", 10, LABELS, names, metrics, frozenset(), "AP", {}, arrays)
 
 

@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import html5lib
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -15,6 +17,7 @@ from tasks.config import Experiment, SourceConfig
 from tasks.image_results import ImageResults
 from tasks.report.blocks import Example, Examples, Figure, Figures, Page, Picture, Section, Table, Text
 from tasks.report.chart import chart
+from tasks.report.measures import measure_of
 from tasks.report.numbers import metric
 from tasks.report.render import render
 from tests.tasks.report.conftest import box_results_of, random_boxes
@@ -80,6 +83,28 @@ def test_numbers_are_those_of_the_log(kind: str, request: pytest.FixtureRequest,
     overall = {name.split("/", 1)[1]: value for name, value in logged.items() if name.count("/") == 1}
     assert {name: rows[name] for name in overall} == {name: metric(value) for name, value in overall.items()}
     assert page.count('src="data:image/jpeg') >= 2
+
+
+def test_instances_are_measured_again_from_what_is_kept(
+    tiny_instances: Experiment, written, command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    said = command("train", written(tiny_instances), "--out", run)
+    assert said.code == 0, said.error
+    results = ImageResults.load(run / "results" / "instances.safetensors")
+    again = measure_of(results)(np.ones(len(results.images), np.int64))
+    assert {"segm AP", "segm APm", "segm AP/red_cell", "AP", "AP/platelet"} <= again.keys()
+    assert again == pytest.approx({name: results.metrics[name] for name in again}, abs=1e-12)
+    assert command("report", run, "--draws", "20", "--images", "1").code == 0
+    found = check((run / "report.html").read_text())
+    assert "Confusion matrix, masks" in found.text
+    # A mask of all boxes is perfect where the annotated masks are found: what is kept of them is theirs.
+    truth = results.arrays["truth"]
+    scores = np.linspace(0.5, 1, len(truth))
+    found_again = np.column_stack([truth[:, :5], scores, truth[:, 5]])
+    arrays = {**results.arrays, "found": found_again, "found_masks": results.arrays["truth_masks"]}
+    perfect = measure_of(replace(results, arrays=arrays))(np.ones(len(results.images), np.int64))
+    assert perfect["segm AP"] == perfect["AP"] == 1
 
 
 def test_where_settings_come_from(tiny: Experiment, written, command, tmp_path: Path) -> None:
