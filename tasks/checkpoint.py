@@ -27,6 +27,7 @@ from torch import Tensor
 
 from backbones.errors import UserError
 from tasks.config import Experiment
+from tasks.data.files.limits import read_bounded
 from tasks.head_choice import heads_to_use
 from tasks.image_spec import ImageSpec
 from tasks.label_map import LabelMap
@@ -170,7 +171,7 @@ def load_checkpoint(path: Path, *, prefer_best: bool) -> Checkpoint:
             raise UserError(f"{path}: holds no checkpoint; expected checkpoints/step_*/state.json in it")
         folder = found
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_bounded(folder / "state.json"))
         if state["format"] != FORMAT:
             raise UserError(f"{folder}: checkpoint format {state['format']}; this version reads {FORMAT}")
         labels = {head: LabelMap.model_validate(classes) for head, classes in state["labels"].items()}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 import configs
 from backbones.errors import UserError
 from tasks.config import Experiment, Section
+from tasks.data.files.limits import read_bounded
 from tasks.head_config import HEAD_SECTIONS
 from tasks.image_spec import ImageSpec
 from tasks.plugins import import_file, registering_modules
@@ -65,7 +66,7 @@ def read_experiment(path: Path) -> ExperimentFile:
         path = installed
     try:
         if path.suffix == ".json":
-            return ExperimentFile(path, Experiment.model_validate_json(path.read_text(encoding="utf-8")))
+            return ExperimentFile(path, Experiment.model_validate_json(read_bounded(path).decode()))
         if path.suffix == ".py":
             return _run_config(path)
     except ValidationError as error:

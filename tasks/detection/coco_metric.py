@@ -17,6 +17,7 @@ from hotcoco import COCO, COCOeval
 
 from backbones.errors import UserError
 from heads.contract import Detections
+from tasks.data.files.limits import read_bounded
 from tasks.label_map import LabelMap
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -130,7 +131,7 @@ def _score(truth: COCO, found: COCO, kind: str) -> dict[str, float]:
 
 def _read_json(path: Path, expected: type[dict[str, Any]] | type[list[Any]], what: str) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what} as json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backbones import UserError
 from tasks.data.formats.coco import CocoFolder
 from tests.fuzz.campaign import Findings, _give, campaign
 from tests.fuzz.targets import targets
@@ -43,16 +42,13 @@ def test_all_targets_are_tested(folder: Path) -> None:
     assert set(targets(folder / "all")) == set(NAMES)
 
 
-@pytest.mark.parametrize(
-    ("error", "held"), [(KeyError("x"), "KeyError at "), (UserError("two\nlines"), "more than one line")]
-)
-def test_a_defect_is_found(error: Exception, held: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: CocoFolder) -> list[str]:
-        raise error
+        raise KeyError("x")
 
     monkeypatch.setattr(CocoFolder, "splits", fail)
     findings = campaign(3, only="coco")
     assert findings.counts.total() == 3
     (told,) = findings.found.values()
     assert told.startswith("--only 'coco' --first 0: ")
-    assert held in told
+    assert "KeyError at " in told

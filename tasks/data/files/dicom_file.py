@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backbones.errors import UserError
+from tasks.data.files.limits import require_pixels
 
 Values = npt.NDArray[Any]
 
@@ -61,6 +62,7 @@ def read_frame(path: Path, frame: int = 0) -> Values:
         raise UserError(f"{path}: holds no pixels ({kind}); expected an image: take the file out of the data")
     if not 0 <= frame < count:
         raise UserError(f"{path}: there is no frame {frame}; expected 0 to {count - 1}: the file was replaced")
+    require_pixels(path, int(header.Rows), int(header.get("Columns") or 0))
     _require_decoder(path, header)
     import pydicom.pixels
 

@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from backbones.errors import UserError
 from tasks.config import SliceAxis
-from tasks.data.files.raster_file import MAX_PIXELS, Exif, Pixels, page_count, read_raster
+from tasks.data.files.raster_file import Exif, Pixels, page_count, read_raster
 from tasks.data.files.reduced_decode import Needed, Size
 from tasks.image_spec import ImageSpec
 
 __all__ = [
-    "MAX_PIXELS",
     "NIFTI",
     "SUFFIXES",
     "Exif",

@@ -18,7 +18,8 @@ from PIL import Image
 
 from backbones.errors import UserError
 from tasks.config import SliceAxis
-from tasks.data.files.image_file import MAX_PIXELS, NIFTI, frame_count
+from tasks.data.files.image_file import NIFTI, frame_count
+from tasks.data.files.limits import require_pixels
 
 FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF", "WEBP", "JPEG")
 LOSSY = (".jpg", ".jpeg")
@@ -49,6 +50,7 @@ def read_values(path: Path, frame: int = 0, axis: SliceAxis = "axial") -> Values
             _require_usable(path, image, frame)
             if frame:
                 image.seek(frame)
+                require_pixels(path, image.height, image.width)
             if image.mode in COLOUR:
                 red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(np.int64), 2, 0)
                 return np.asarray((red << 16) + (green << 8) + blue)
@@ -117,8 +119,7 @@ def _require_usable(path: Path, image: Image.Image, frame: int) -> None:
             f"{path}: is stored as {image.format}, which changes pixels; expected a mask in a lossless file, such as "
             "PNG"
         )
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS} in all")
+    require_pixels(path, image.height, image.width)
     pages = getattr(image, "n_frames", 1)
     if frame >= pages:
         raise UserError(f"{path}: holds {pages} masks, its image more; expected a mask for each frame of the image")

@@ -16,6 +16,7 @@ Decided here:
     is read.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 from backbones.errors import UserError
 from tasks.config import SliceAxis
+from tasks.data.files.limits import require_array
 
 # Canonical array axis of the slices, of the rows and of the columns; rows and columns run against it.
 AXES: dict[SliceAxis, tuple[int, int, int]] = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -129,6 +131,8 @@ def _load(path: Path) -> _Volume:
     image = _open(path)
     shape, orientation = _shape(path, image), _orientation(path, image)
     proxy = image.dataobj
+    # A compressed file of zeros is a thousandth of what it says.
+    require_array(path, math.prod(shape) * proxy.dtype.itemsize, "the volume")
     try:
         stored = proxy.get_unscaled().reshape(shape)
     except Exception as error:  # zlib, gzip, mmap and numpy each have their own

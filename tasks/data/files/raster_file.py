@@ -19,13 +19,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from backbones.errors import UserError
+from tasks.data.files.limits import require_pixels
 from tasks.data.files.reduced_decode import Needed, Size, reduction
 
 Pixels = npt.NDArray[Any]
 Exif = Literal["auto", "apply", "ignore"]
 JPEG = ("JPEG", "MPO")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
-MAX_PIXELS = 178_956_970  # a file of a few kilobytes may claim any size; this is half a gigabyte as RGB
 # By the factor; together with IMREAD_COLOR_RGB they give colour.
 REDUCED = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -44,7 +44,7 @@ def page_count(path: Path) -> int:
     Raises:
         UserError: the file cannot be read.
     """
-    return int(getattr(_header(path, _content(path)), "n_frames", 1))
+    return _pages(path, _header(path, _content(path)))
 
 
 def read_raster(
@@ -119,33 +119,34 @@ def _turned(size: Size, orientation: int) -> Size:
 
 def _header(path: Path, data: bytes) -> Image.Image:
     """Format, mode and size, without decoding."""
+    Image.MAX_IMAGE_PIXELS = None  # ours comes below, for all kinds of files
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of the metadata, and PIL's own lower bound on the size
+            warnings.simplefilter("ignore")  # oddities of the metadata
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise UserError(
-            f"{path}: holds more than {MAX_PIXELS} pixels; expected less: cut the image into tiles"
-        ) from None
     except Exception:  # PIL's parsers raise whatever their input makes them stumble over
         raise UserError(f"{path}: not an image that can be read; expected one of {', '.join(FORMATS)}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(
-            f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS} in all: cut the image "
-            "into tiles"
-        )
+    require_pixels(path, image.height, image.width)
     return image
+
+
+def _pages(path: Path, header: Image.Image) -> int:
+    try:
+        return int(getattr(header, "n_frames", 1))
+    except Exception as error:  # the headers of all pages are read for it; see _header
+        raise UserError(f"{path}: a page is damaged ({error}); expected a whole file: copy it again") from None
 
 
 def _turn_to(path: Path, header: Image.Image, page: int) -> None:
     """Make `header` that of another page."""
-    pages = getattr(header, "n_frames", 1)
+    pages = _pages(path, header)
     if page >= pages:
         raise UserError(f"{path}: there is no page {page}; expected 0 to {pages - 1}: the file was replaced")
     try:
         header.seek(page)
     except Exception as error:  # see _header
         raise UserError(f"{path}: page {page} is damaged ({error}); expected a whole file: copy it again") from None
+    require_pixels(path, header.height, header.width)
 
 
 def _orientation(header: Image.Image) -> int:

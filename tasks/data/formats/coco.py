@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from backbones.errors import UserError
 from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder
+from tasks.data.files.limits import read_bounded
 from tasks.data.formats.boxes import as_numbers, usable_boxes
 from tasks.data.formats.readers import Reader, register_reader
 from tasks.data.packing import pack
@@ -138,7 +139,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(read_bounded(file))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a COCO json file") from None
     except (ValueError, RecursionError) as error:

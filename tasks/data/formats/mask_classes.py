@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from backbones.errors import UserError
 from tasks.config import DataConfig
+from tasks.data.files.limits import read_bounded
 from tasks.data.files.mask_values import distinct_values
 from tasks.data.report import ReadReport
 from tasks.label_map import LabelMap
@@ -119,7 +120,7 @@ def _require_some(file: Path, root: Path, names: Sequence[str], label_map: Label
 
 def _read(file: Path) -> Classes:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_bounded(file).decode("utf-8-sig")
         match file.suffix:
             case ".json":
                 return [_entry(file, *pair) for pair in _pairs(file, json.loads(text))]

@@ -14,6 +14,7 @@ from torch import Tensor
 from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
+from tasks.data.files.limits import require_array
 from tasks.data.files.mask_files import MaskFiles
 from tasks.data.formats.class_list import column_names, named_classes, numbered_classes
 from tasks.data.formats.image_labels import class_labels
@@ -111,7 +112,11 @@ class NpzArrays(Reader):
         if key not in self._arrays:
             try:
                 with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+                    packed = content.zip.getinfo(f"{key}.npy")
+                    require_array(self.file, packed.file_size, f"the array {key!r}")
                     array: Array = content[key]
+                if not isinstance(array, np.ndarray):
+                    raise ValueError("it does not begin as an array does")
                 array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch knows its own order only
             except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
                 reason = "Python objects" if "allow_pickle" in str(error) else str(error)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.errors import UserError
+from tasks.data.files.limits import require_text
 from tasks.data.split_names import is_split_name
 
 SUFFIXES = (".csv", ".tsv")
@@ -81,6 +82,7 @@ def read_table(file: Path) -> list[Row]:
 def _parse(file: Path, header_only: bool = False) -> tuple[list[str], Sequence[tuple[int, list[str]]]]:
     """Names of the columns, and the cells of each line that is not empty, with its number."""
     try:
+        require_text(file)
         with file.open(encoding="utf-8-sig", newline="") as text:
             first = text.readline()
             text.seek(0)

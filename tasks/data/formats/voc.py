@@ -18,6 +18,7 @@ from backbones.errors import UserError
 from tasks.config import DataConfig
 from tasks.data.annotations import Annotations
 from tasks.data.files.image_folder import ImageFolder
+from tasks.data.files.limits import read_bounded
 from tasks.data.formats.boxes import as_numbers, usable_boxes
 from tasks.data.formats.readers import Reader, register_reader
 from tasks.data.packing import pack
@@ -160,9 +161,10 @@ def _label_map(root: Path, pages: Iterable[_Page]) -> LabelMap:
 
 def _read_page(file: Path, root: Path, folders: dict[Path, ImageFolder]) -> _Page:
     try:
-        text = file.read_bytes()
-        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:  # entities can blow a small file up to gigabytes
-            raise UserError(f"{file}: holds a document type definition; expected plain Pascal VOC xml")
+        text = read_bounded(file)
+        # Entities can blow a small file up to gigabytes; in UTF-16, with a zero beside each letter, they would hide.
+        if b"<!ENTITY" in text or b"<!DOCTYPE" in text or b"\0" in text:
+            raise UserError(f"{file}: holds a document type definition or is not UTF-8; expected plain Pascal VOC xml")
         page = ET.fromstring(text)
     except (OSError, ET.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{file}: not valid xml ({error}); expected a Pascal VOC annotation") from None

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from backbones.errors import UserError
 from tasks.data.files.image_file import frame_count, is_image, read_image
-from tasks.data.files.raster_file import MAX_PIXELS, turn
+from tasks.data.files.raster_file import turn
 from tasks.image_spec import ImageSpec
 
 RGB8, GREY8 = ImageSpec(), ImageSpec(channels=1)
@@ -287,6 +287,5 @@ def test_endings() -> None:
 def test_a_small_file_that_claims_to_be_huge(tmp_path: Path) -> None:
     file = save(tmp_path / "bomb.png", Image.new("1", (20_000, 9_000)))
     assert file.stat().st_size < 100_000
-    assert MAX_PIXELS < 20_000 * 9_000
     with pytest.raises(UserError, match="cut the image into tiles"):
         read_image(file, RGB8)
