@@ -20,7 +20,7 @@ class CheckArguments:
     """The config, as for tools/train.py; any field can be given here."""
     only: tuple[Part, ...] = ("data", "training")
     """Which half of the checks to make."""
-    seconds: Annotated[float, tyro.conf.arg(metavar="FLOAT")] = 45.0
+    seconds: Annotated[float, tyro.conf.arg(metavar="FLOAT")] = 40.0
     """About how long it may take; samples of images and steps of training shrink to fit."""
     json: Path | None = None
     """Also write the findings to this file."""

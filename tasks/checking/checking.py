@@ -26,7 +26,7 @@ def check(
     config: Experiment,
     *,
     only: Sequence[Part] = ("data", "training"),
-    seconds: float = 45.0,
+    seconds: float = 40.0,
     json_file: Path | None = None,
     out: Path | None = None,
 ) -> Outcome:

@@ -34,24 +34,22 @@ class Expected:
     """What a loss should be at the start.
 
     Attributes:
-        low: at least.
         high: at most.
         because: where that comes from.
     """
 
-    low: float
     high: float
     because: str
 
 
 def around(value: float, because: str, factor: float = 1.0) -> Expected:
     """A value that the loss should be near to, up to `LOOSE` times; weights may know something already."""
-    return Expected(0.0, LOOSE * factor * value, f"{because} = {factor * value:.3g}")
+    return Expected(LOOSE * factor * value, f"{because} = {factor * value:.3g}")
 
 
 def up_to(value: float, because: str) -> Expected:
     """A bound."""
-    return Expected(0.0, value, because)
+    return Expected(value, because)
 
 
 def at_start(network: Network) -> Iterator[Finding]:
@@ -63,7 +61,7 @@ def at_start(network: Network) -> Iterator[Finding]:
         for loss, value in network.start.losses.items():
             own, _, kind = loss.partition("/")
             bounds = expected.get(kind) if own == name else None
-            if bounds is not None and not bounds.low <= value <= bounds.high:
+            if bounds is not None and value > bounds.high:
                 yield Finding(
                     LOSS_AT_START,
                     f"{loss} is {value:.4g} on {len(network.batch)} images, before the first step",
@@ -197,7 +195,7 @@ def _offsets(kind: BoxLoss, weights: tuple[float, float, float, float]) -> Expec
 
 def _times(expected: Expected, factor: float) -> Expected:
     scaled = expected.because if factor == 1 else f"{factor:g} x ({expected.because})"
-    return Expected(expected.low * factor, expected.high * factor, scaled)
+    return Expected(expected.high * factor, scaled)
 
 
 def _cells(head: RetinaNet | FCOS | YOLO, batch: Batch) -> int:

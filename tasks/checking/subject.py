@@ -3,7 +3,7 @@
 Where an experiment has several data sets, each is a subject with the heads that learn from it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -91,7 +91,7 @@ class Subject:
         split = self.splits[side]
         return np.repeat(np.arange(len(split)), np.diff(split.offsets.numpy()))
 
-    def object_places(self, side: Side, objects: npt.NDArray[Any], about: Sequence[str] = ()) -> list[Place]:
+    def object_places(self, side: Side, objects: npt.NDArray[Any]) -> list[Place]:
         """Objects (M,) by their numbers as places, those of one image together."""
         split, owners = self.splits[side], self.owners(side)
         by_image: dict[int, list[int]] = {}

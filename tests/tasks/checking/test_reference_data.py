@@ -28,7 +28,7 @@ def test_no_false_error(reference_data: Path, name: str) -> None:
     config.data.root = reference_data / place
     config.backbone.weights = str(reference_data / "weights" / f"resnet{depth}_imagenet_pq.safetensors")
     config.runner.device = "cpu"
-    outcome = find(config, ("data", "training"), 45)
+    outcome = find(config, ("data", "training"), 40)
     errors = [each.finding.kind.code for each in outcome.found if each.finding.kind.grade == "error"]
     assert errors == true_errors, [each.seen for each in outcome.found]
     assert outcome.seconds < 60
