@@ -82,3 +82,17 @@ def test_misuse(command, tiny_config: Path, arguments: list[str], words: list[st
 def test_several_processes_are_told_to_check_before(command, tiny_config: Path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "tools/check.py" in command("train", tiny_config, "--check").complaint
+
+
+def test_training_after_a_check_is_training_without_one(
+    command, tiny_labels: Experiment, written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_labels.backbone = BackboneConfig(name="checked_net")
+    monkeypatch.chdir(tmp_path)
+    for out, option in (("plain", []), ("checked", ["--check"])):
+        said = command("train", written(tiny_labels), "--out", tmp_path / out, *option)
+        assert said.code == 0, (said.out, said.error)
+    (plain,), (checked,) = (
+        sorted((tmp_path / out / "checkpoints").glob("step_*"))[-1:] for out in ("plain", "checked")
+    )
+    assert (plain / "model.safetensors").read_bytes() == (checked / "model.safetensors").read_bytes()
