@@ -18,11 +18,12 @@ def test_site(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
-    built = {page.parent.name: page.read_text(encoding="utf-8") for page in (tmp_path / "build" / "site").glob("*/index.html")}
+    html = (tmp_path / "build" / "site").glob("*/index.html")
+    built = {page.parent.name: page.read_text(encoding="utf-8") for page in html}
     assert built.keys() >= pages - {"index"}
-    for name, html in built.items():
-        loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?([^\"' >]+)", html)
-        loaded += re.findall(r"<link[^>]*rel=[\"']?stylesheet[^>]*href=[\"']?([^\"' >]+)", html)
+    for name, text in built.items():
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?([^\"' >]+)", text)
+        loaded += re.findall(r"<link[^>]*rel=[\"']?stylesheet[^>]*href=[\"']?([^\"' >]+)", text)
         assert loaded, name
         assert [address for address in loaded if re.match(r"(https?:)?//", address)] == [], name
     for documented in ("load_model", "FeatureSpec", "check_head", "Experiment", "train_experiment"):
