@@ -46,8 +46,12 @@ def sources(start: Mapping[str, Any] | None, config: Experiment) -> Iterator[tup
 
 
 def given_names(command: Sequence[str]) -> set[str]:
-    """Dotted names of the fields that the words of a command set."""
-    return {word[2:].split("=", 1)[0].replace("-", "_") for word in command if word.startswith("--")}
+    """Dotted names of the fields that the words of a command set; `--runner.no-report` sets `runner.report`."""
+    words = [word[2:].split("=", 1)[0].replace("-", "_") for word in command if word.startswith("--")]
+    switched_off = [
+        ".".join([*parts, last.removeprefix("no_")]) for *parts, last in (word.split(".") for word in words)
+    ]
+    return {*words, *switched_off}
 
 
 def default_leaves(config: Experiment) -> Leaves:

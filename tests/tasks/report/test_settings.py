@@ -39,8 +39,8 @@ def test_differences() -> None:
 
 
 def test_words_of_a_command() -> None:
-    words = ["config.py", "--optimizer.weight-decay", "0", "--data.root=x", "-h", "value"]
-    assert given_names(words) == {"optimizer.weight_decay", "data.root"}
+    words = ["config.py", "--optimizer.weight-decay", "0", "--data.root=x", "-h", "value", "--runner.no-report"]
+    assert given_names(words) == {"optimizer.weight_decay", "data.root", "runner.no_report", "runner.report"}
 
 
 def test_values_as_they_are_typed() -> None:
