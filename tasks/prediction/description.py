@@ -48,7 +48,6 @@ class ModelDescription(BaseModel):
         data: how images are read and resized; all other fields are defaults.
         divisor: images are padded at the right and bottom to multiples of this.
         fixed_size: height and width that every batch is padded to, where a file takes no other; None: any multiple.
-        fixed_batch: whether a batch is one image.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +59,6 @@ class ModelDescription(BaseModel):
     data: DataConfig
     divisor: int
     fixed_size: tuple[int, int] | None = None
-    fixed_batch: bool = False
 
     @classmethod
     def read(cls, text: str, source: object) -> Self:

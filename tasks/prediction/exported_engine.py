@@ -62,8 +62,6 @@ class ExportedEngine(Engine):
 
     def predict(self, images: Sequence[Pixels]) -> list[Mapping[str, Found]]:
         """See `Engine`."""
-        if self.description.fixed_batch and len(images) > 1:
-            return [found for image in images for found in self.predict([image])]
         batch, sizes = self.batch(images)
         outputs = self.run(batch, sizes)
         original = np.array([image.shape[:2] for image in images], np.int64)

@@ -12,6 +12,8 @@ from tasks.image_spec import ImageSpec
 from tasks.prediction.video import count_frames, is_video, read_frames
 from tasks.progress import Reporter
 
+CUT_OFF = 0.9  # share of its frames below which a video is called cut off: headers may be wrong by a few
+
 
 @dataclass(frozen=True, slots=True)
 class ImagePlace:
@@ -110,8 +112,15 @@ class ImageReader:
     def _images(self, counts: dict[Path, int]) -> Iterator[tuple[ImagePlace, Pixels | None]]:
         for file, count in counts.items():
             if is_video(file):
-                for frame, image in enumerate(read_frames(file, self._spec)):
-                    yield ImagePlace(file, frame, True), image
+                read = 0
+                try:
+                    for read, image in enumerate(read_frames(file, self._spec), start=1):
+                        yield ImagePlace(file, read - 1, True), image
+                except UserError as error:
+                    self.unreadable.append(str(error))
+                    continue
+                if read < CUT_OFF * count:
+                    self.unreadable.append(f"{file}: ends after {read} of {count} frames; expected a whole file")
                 continue
             for frame in range(count):
                 place = ImagePlace(file, frame, count > 1)

@@ -45,8 +45,7 @@ class TiledEngine(Engine):
                 way = "inference.window in the config" if head.kind == "masks" else "whole images"
                 raise UserError(f"tile is for boxes, and the head {name!r} gives {head.kind}; use {way} for those")
         self.description = engine.description
-        self.engine, self.tile, self.overlap = engine, tile, overlap
-        self.batch = 1 if engine.description.fixed_batch else batch
+        self.engine, self.tile, self.overlap, self.batch = engine, tile, overlap, batch
 
     def predict(self, images: Sequence[Pixels]) -> list[Mapping[str, Found]]:
         """See `Engine`."""

@@ -2,7 +2,7 @@
 
 The table in docs/export.md is what this prints:
 
-    POLYHEAD_DATA=... python -m pytest -m slow -s tests/tasks/export/test_every_head.py | grep '^|'
+    POLYHEAD_DATA=... python -m pytest -n 0 -m slow -s tests/tasks/export/test_every_head.py | grep '^|'
 """
 
 from pathlib import Path
