@@ -200,7 +200,7 @@ def _write_report(runner: Runner) -> None:
 def _conclude(reporter: Reporter, folder: RunFolder, source: Path) -> None:
     """Where the pictures are, and what a person would want next."""
     run = folder.path
-    pictures = len(list(folder.pictures.glob("*")))
+    pictures = sum(file.is_file() for file in folder.pictures.rglob("*"))  # in folders, of several sources
     reporter.say(f"\n{pictures} pictures of validation images and metrics: {folder.pictures}")
     reporter.say(f"checkpoints: {folder.checkpoints}   log: {folder.metrics}")
     if folder.report.exists():

@@ -170,6 +170,17 @@ def test_other_classes_for_one_head(tiny_sources: Experiment, edit, command, wri
     )
 
 
+def test_a_run_reports_on_all_its_sources(tiny_sources: Experiment, command, written, tmp_path: Path) -> None:
+    said = command("train", written(tiny_sources), "--out", tmp_path / "run", "--runner.report")
+    assert said.code == 0, said.error
+    assert "no report was written" not in said.out
+    page = next((tmp_path / "run").glob("*.html")).read_text()
+    assert all(name in page for name in ("boxes/AP", "labels/balanced_accuracy", "joint/mean"))
+    pictures = sorted(file.name for file in (tmp_path / "run" / "pictures").rglob("*") if file.is_file())
+    assert sum(name.endswith("_boxes.jpg") for name in pictures) == 2
+    assert f"{len(pictures)} pictures of validation images" in said.out
+
+
 def test_other_commands_take_one_data_set(tiny_sources: Experiment, command, written, tmp_path: Path) -> None:
     complaint = command("cross_validate", written(tiny_sources), "--out", tmp_path / "x", "--data.folds", "2").complaint
     assert "data.sources" in complaint
