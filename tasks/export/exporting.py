@@ -24,7 +24,7 @@ from tasks.export.onnx_file import halve, quantise, write_onnx
 from tasks.export.parity import compare, require_parity, summary
 from tasks.export.program_file import write_program
 from tasks.inference import Predictor
-from tasks.kinds import wanted_targets
+from tasks.kinds import task_of, wanted_targets
 from tasks.model import build_model
 from tasks.output import writing
 from tasks.predicting import fold_runs
@@ -60,6 +60,13 @@ def export_run(arguments: ExportArguments) -> None:
     if folds := fold_runs(arguments.run):
         raise UserError(f"{arguments.run} holds {len(folds)} models; a file has one: give {folds[0]}")
     checkpoint = load_checkpoint(arguments.run, prefer_best=True).keep(arguments.only)
+    if arguments.precision == "bf16":
+        boxes = [name for name, head in checkpoint.config.heads.items() if task_of(head).reads == "boxes"]
+        if boxes:
+            raise UserError(
+                f"precision is bf16, and the head {boxes[0]!r} finds boxes: torch cannot read back such a program; use "
+                "fp32, or --format onnx --precision fp16"
+            )
     reporter = Reporter()
     data = _open_data(checkpoint, arguments, reporter)
     if arguments.precision == "int8" and data.train is None:
