@@ -73,7 +73,10 @@ class Checkpoint:
         try:
             return load_file(file)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{file}: damaged or truncated ({error}); use another checkpoint beside it") from None
+            raise UserError(
+                f"{file}: damaged or truncated ({error}); use another checkpoint: without this folder, --resume goes "
+                "on from the one before it"
+            ) from None
 
     def weights(self) -> Tensors:
         """The weights to evaluate and predict with: the moving average when there is one.
@@ -140,10 +143,13 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(writing, ignore_errors=True)
         kept = latest_checkpoint(root)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+            sign in str(error) for sign in ("No space", "File too large")
+        )
+        mend = "free some space" if full else "make the folder one that can be written to"
         raise UserError(
             f"{final}: cannot save: {'no space left on the disk' if full else error}; "
-            + (f"{kept} is whole, free some space and go on with --resume {root.parent}" if kept else "free some space")
+            + (f"{kept} is whole, {mend} and go on with --resume {root.parent}" if kept else mend)
         ) from error
     return final
 

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM while a run trains: it ends after its step, saved."""
 
 import signal
+import sys
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -32,6 +33,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._told_elsewhere
         return self
 
     def __exit__(
@@ -39,6 +41,15 @@ class StopSignals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if not self.asked:  # else the process is about to end, and what it was doing is torn down later still
+            sys.unraisablehook = self._unraisable
+
+    def _told_elsewhere(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """A signal may be heard in a destructor, or leave an object half made whose destructor fails: both are no news
+        where the run was asked to stop, which it does after its step at the latest.
+        """
+        if not self.asked:
+            self._unraisable(unraisable)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -1,6 +1,7 @@
 """What to say when a step does not fit into memory: which images it was about, and how many of them do fit."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -9,12 +10,18 @@ from backbones.errors import UserError
 from tasks.data.sample import Batch
 
 # Of torch's CPU allocator on Linux, macOS and Windows; CUDA and MPS raise torch.OutOfMemoryError or say so.
-SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+SIGNS = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "can't start new thread",
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error is about memory that there is not."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
@@ -54,7 +61,7 @@ def shortage_told(resume: str) -> Iterator[None]:
     """A lack of memory within, outside of a training step, becomes a `UserError` that ends with `resume`."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__

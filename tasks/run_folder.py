@@ -21,6 +21,9 @@ from typing import Any
 from backbones.errors import UserError
 from tasks.config import Experiment
 
+# Read-only, gone, not ours, or on a disk or server that is not there any more.
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE)
+
 
 class RunFolder:
     """One run on disk.
@@ -95,11 +98,18 @@ class RunFolder:
 
     @contextmanager
     def full_disk_told(self) -> Iterator[None]:
-        """A write that fails within for want of space becomes a `UserError` that tells how to go on."""
+        """A write that fails within for want of space, or of a folder that takes it, becomes a `UserError` that tells
+        how to go on.
+        """
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in UNWRITABLE and str(error.filename).startswith(str(self.path)):
+                raise UserError(
+                    f"{error.filename}: cannot be written ({error.strerror}); make the folder one that can be written "
+                    f"to and go on with --resume {self.path}"
+                ) from error
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise UserError(
                 f"{error.filename or self.path}: no space left on the disk; free some space and go on with "

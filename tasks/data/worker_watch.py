@@ -22,6 +22,7 @@ STATM = Path("/proc/self/statm")
 DIED = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+)[\d, ]*\) (.*)", re.DOTALL)
 ADVICE = {
     "Killed": "the system does that where memory runs out: set --data.workers lower, or make room",
+    "unexpectedly": "if that was for lack of memory, set --data.workers lower; else look at that image",
     "Bus error": "shared memory (/dev/shm) may be full: set --data.workers lower, or give it more",
 }
 

@@ -1,5 +1,6 @@
 """A step that does not fit into memory names its images, and as many of them as do fit."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -68,5 +69,7 @@ def test_an_evaluation_that_does_not_fit(
 
 
 def test_other_errors_are_not_about_memory() -> None:
+    assert out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not out_of_memory(OSError(errno.EBADF, "Bad file descriptor"))
     assert not out_of_memory(RuntimeError("shapes do not match"))
     assert not out_of_memory(ValueError("not enough memory cards"))
