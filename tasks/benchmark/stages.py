@@ -113,7 +113,7 @@ def clocked(runner: Runner) -> Iterator[StageClock]:
     model = runner.bare
     places: list[tuple[Any, str, str]] = [
         (Batch, "to", "data transfer"),
-        (model, "network_input", "normalise"),
+        (type(model), "network_input", "normalise"),  # of its parts, which predict, too
         (model.backbone, "forward", "backbone"),
         (runner.accelerator, "backward", BACKWARD),
         (runner.optimizer, "step", "optimizer"),

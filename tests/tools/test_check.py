@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from tasks.config import BackboneConfig, Experiment
-from tests.tasks.checking import networks  # noqa: F401  registers one that is quick
+from tests.tasks.checking.networks import registered_networks  # noqa: F401  used by all tests
 
 
 def test_nothing_wrong(command, tiny: Experiment, written, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """A network that is quick to train, and ones with a mistake in them."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from torch import Tensor, nn
 
 from backbones import Backbone, FeatureSpec, register_backbone
-from heads import Classification, register_head
+from backbones.contract import backbones
+from heads import Classification, heads, register_head
 
 
-@register_backbone("checked_net")
 class CheckedNet(Backbone):
     """Five convolutions."""
 
@@ -28,7 +30,6 @@ class CheckedNet(Backbone):
         return dict(zip(self.features, maps, strict=True))
 
 
-@register_backbone("forgetful_net")
 class ForgetfulNet(CheckedNet):
     """Somebody froze a layer to try something."""
 
@@ -37,9 +38,18 @@ class ForgetfulNet(CheckedNet):
         self.stages[3].requires_grad_(False)
 
 
-@register_head("detached_labels")
 class DetachedLabels(Classification):
     """What the backbone gives is cut off from the loss."""
 
     def loss(self, features: dict[str, Tensor], *rest: Any) -> dict[str, Tensor]:
         return super().loss({level: each.detach() for level, each in features.items()}, *rest)
+
+
+@pytest.fixture(autouse=True)
+def registered_networks() -> Iterator[None]:
+    """These networks by name, for the tests of a module that imports this."""
+    register_backbone("checked_net")(CheckedNet)
+    register_backbone("forgetful_net")(ForgetfulNet)
+    register_head("detached_labels")(DetachedLabels)
+    yield
+    del backbones._factories["checked_net"], backbones._factories["forgetful_net"], heads._factories["detached_labels"]

@@ -7,8 +7,8 @@ from tasks.checking.catalogue import TITLES, kinds_of
 from tasks.checking.checking import find
 from tasks.config import BackboneConfig, ClassificationConfig, Experiment, SourceConfig
 from tasks.image_spec import ImageSpec
-from tests.tasks.checking import networks  # noqa: F401  registers them
 from tests.tasks.checking.conftest import Make
+from tests.tasks.checking.networks import registered_networks  # noqa: F401  used by all tests
 from tests.tasks.checking.planted import DATA, TRAINING
 from tests.tasks.checking.shapes import read, write_image
 
