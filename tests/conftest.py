@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,15 @@ class Said:
         assert self.error.count("\n") == 1, self.error
         assert "Traceback" not in self.out
         return self.error.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.fixture(autouse=True)
+def _accelerate_forgets() -> Iterator[None]:
+    """accelerate keeps device and precision for the life of a process; each test chooses its own."""
+    yield
+    state = sys.modules.get("accelerate.state")
+    if state is not None:
+        state.AcceleratorState._reset_state(True)
 
 
 Command = Callable[..., Said]

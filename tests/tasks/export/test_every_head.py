@@ -2,7 +2,7 @@
 
 The table in docs/export.md is what this prints:
 
-    POLYHEAD_DATA=... python -m pytest -n 0 -m slow -s tests/tasks/export/test_every_head.py | grep '^|'
+    POLYHEAD_DATA=... python -m pytest -n 0 -m "slow or measurement" -s tests/tasks/export/test_every_head.py
 """
 
 from pathlib import Path
@@ -86,8 +86,10 @@ def test_all_heads_are_here() -> None:
     assert set(heads.names()) == HEAD_SECTIONS.keys() - {"plugin"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param("resnet18", marks=pytest.mark.slow), pytest.param("resnet50", marks=pytest.mark.measurement)],
+)
 @pytest.mark.parametrize("name", sorted(HEAD_SECTIONS.keys() - {"plugin"}))
 def test_onnx_gives_what_pytorch_gives(name: str, backbone: str, reference_data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
