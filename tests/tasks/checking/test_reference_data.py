@@ -8,7 +8,7 @@ from tasks.checking.checking import find
 from tasks.experiment_file import read_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
-# Config, data, weights, and what is truly wrong: two photographs of the COCO subset are in both of its splits, and three
+# Config, data, weights, and what is truly wrong: two photographs of the COCO subset are in both of its splits; three
 # X-rays of the validation split are equal, pixel by pixel, to ones of the training split.
 CASES = {
     "bccd": ("det/bccd_faster_rcnn_r18_fpn.py", "bccd", "18", []),
