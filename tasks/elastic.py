@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from accelerate.accelerator import Accelerator
@@ -44,8 +43,8 @@ def run_begun_before_restart(config: Experiment, out: Path | None, accelerator: 
         if latest_checkpoint(folder.checkpoints) is not None:
             _require_same_config(folder, config)
             begun = out
-        elif folder.begun_in_vain():
-            shutil.rmtree(out)
+        else:
+            folder.clear_vain_start()
     found: Path | None = broadcast_object_list([begun])[0]
     return found
 

@@ -13,6 +13,7 @@ runs/faster_rcnn_r50_fpn/
 
 import errno
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,11 @@ class RunFolder:
         known = (self.config, self.starts, self.metrics, self.checkpoints, self.tensorboard)
         unsaved = self.checkpoints.is_dir() and not any(self.checkpoints.glob("step_*"))
         return unsaved and all(entry in known for entry in self.path.iterdir())
+
+    def clear_vain_start(self) -> None:
+        """Take away what a run left that was begun in vain, so that another can begin here."""
+        if self.begun_in_vain():
+            shutil.rmtree(self.path, ignore_errors=True)  # another process may be faster
 
     def log_start(self, record: dict[str, Any]) -> None:
         """Append one line to starts.jsonl."""

@@ -1,6 +1,5 @@
 """From a resolved experiment to a trained run: puts data, model, folder and runner together, and says what came out."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -152,8 +151,8 @@ def train_or_resume(config: Experiment, folder: Path, source: Path | None = None
     `train_experiment`.
     """
     begun = latest_checkpoint(folder / "checkpoints") is not None
-    if not begun and RunFolder(folder).begun_in_vain():
-        shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
+    if not begun:
+        RunFolder(folder).clear_vain_start()
     return train_experiment(config, out=None if begun else folder, resume=folder if begun else None, source=source)
 
 

@@ -174,9 +174,9 @@ Command = Callable[..., Said]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """`command("train", "config.json", "--out", folder)`."""
-    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.state import AcceleratorState
 
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -188,9 +188,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         said = capsys.readouterr()
         return Said(code, said.out, said.err)
 
-    yield call
-    AcceleratorState._reset_state(True)
-    PartialState._reset_state()
+    return call
 
 
 Written = Callable[[Experiment], Path]

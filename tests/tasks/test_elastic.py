@@ -17,14 +17,11 @@ from backbones import UserError
 from tasks.config import Experiment
 from tasks.elastic import run_begun_before_restart
 from tests.tasks.launches import Launch
+from tests.tasks.test_resume import latest_step
 
 RESTARTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 STANDALONE = ("--standalone", "--nproc_per_node", "2")
 Command = Callable[..., object]
-
-
-def latest_step(run: Path) -> int:
-    return max((int(folder.name[5:]) for folder in run.glob("checkpoints/step_*")), default=0)
 
 
 def weights(run: Path) -> dict[str, bytes]:

@@ -1,11 +1,9 @@
 """Timing a step changes nothing, and counts every image."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from tasks.config import Experiment, RunnerConfig
 from tasks.data.formats.coco import CocoFolder
@@ -14,13 +12,6 @@ from tasks.data.sample import Batch
 from tasks.device import build_accelerator
 from tasks.model import Model, build_model
 from tasks.step_time import PASSES, StepTime
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    AcceleratorState._reset_state(True)  # it keeps device and precision for the life of a process
-    yield
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture
