@@ -73,7 +73,8 @@ def show_inventory(what: str) -> None:
         reporter.table("heads, on resnet50 with 80 classes", ("name", "parameters", "largest output stride"), sizes)
     if what in ("all", "configs"):
         rows = []
-        for file in config_files():
+        files = config_files()
+        for file in reporter.track(files, len(files), "measure configs"):
             experiment = read_experiment(file).experiment
             model = build_model(experiment, dict.fromkeys(experiment.heads, COCO_CLASSES))
             data = experiment.data

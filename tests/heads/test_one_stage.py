@@ -261,7 +261,7 @@ def test_learns_a_batch_by_heart(kind: str) -> None:
     head, features, targets = small_head(kind, fpn_channels=32, tower_norm="gn"), maps(2, 96), make_targets(2, boxes=2)
     boxes = targets.boxes.boxes.mul_(0.7)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
-    for _ in range(60):
+    for _ in range(120):
         loss = sum(head.loss(features, sizes(2, 96), targets).values())
         optimizer.zero_grad()
         loss.backward()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -122,10 +121,11 @@ class GivenSampler:
 @pytest.mark.parametrize("kind", ["pair", "mask_pair"])
 def test_losses_and_gradients_equal(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = request.getfixturevalue(kind)
-    # Threads that share a sum round it in another order, and this network makes much of that.
-    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
-    torch.set_num_threads(1)
-    images, targets = pair.photographs(5, SIZES), random_targets(0)
+    # This network makes much of the order in which single precision rounds a sum, and that depends on the processor.
+    for network in (pair.reference, pair.head):
+        network.double()
+        request.addfinalizer(network.float)
+    images, targets = [image.double() for image in pair.photographs(5, SIZES)], random_targets(0)
     batch, sizes, scaled = pair.prepare(images, targets)
     anchors: Chosen = []
     monkeypatch.setattr(heads.rpn, "subsample", recorded(heads.rpn.subsample, anchors))
@@ -176,10 +176,8 @@ def test_losses_and_gradients_equal(kind: str, request: pytest.FixtureRequest, m
     assert losses.keys() == names.keys()
     for name, theirs in names.items():
         assert expected[theirs] > 1e-3
-        torch.testing.assert_close(losses[name], expected[theirs], rtol=1e-5, atol=0)
-    largest = max(float(weight.grad.abs().max()) for weight in weights.values())
+        torch.testing.assert_close(losses[name], expected[theirs], rtol=1e-5, atol=0, check_dtype=False)
     for name, weight in weights.items():
-        difference = float((gradients[name] - weight.grad).abs().max())
-        assert difference <= 1e-4 * largest, name
+        assert (gradients[name] - weight.grad).norm() <= 1e-6 * weight.grad.norm(), name
     pair.reference.zero_grad()
     pair.head.zero_grad()

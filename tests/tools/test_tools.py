@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from backbones import backbones
+from tasks import inventory
 from tasks.checkpoint import load_checkpoint
 from tasks.config import Experiment
 
@@ -182,11 +183,14 @@ def test_list_names_all_backbones(command) -> None:
     assert set(backbones.names()) <= set(re.findall(r"\w+", said.out))
 
 
-def test_list_names_heads_and_configs(command) -> None:
+def test_list_names_heads_and_configs(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each is run once to be measured, the large ones for seconds. tests/tasks/test_model.py builds them all.
+    some = [file for file in inventory.config_files() if file.stem in ("imagenet_r50", "cells_r18")]
+    monkeypatch.setattr(inventory, "config_files", lambda: some)
     heads = command("list", "heads").out
     assert all(name in heads for name in ("faster_rcnn", "mask_rcnn", "cascade_rcnn"))
     configs = command("list", "configs").out
-    assert "configs/det/faster_rcnn_r50_fpn.py" in configs
+    assert "configs/multi/cells_r18.py" in configs
     (row,) = [line for line in configs.splitlines() if "configs/cls/imagenet_r50.py" in line]
     assert "4.09 G at 224 px" in row
     assert command("list", "nonsense").code == 2
