@@ -9,8 +9,12 @@ from tasks.config import BackboneConfig, ClassificationConfig, Experiment, Sourc
 from tasks.image_spec import ImageSpec
 from tests.tasks.checking.conftest import Make
 from tests.tasks.checking.networks import registered_networks  # noqa: F401  used by all tests
-from tests.tasks.checking.planted import DATA, TRAINING
+from tests.tasks.checking.planted_annotations import ANNOTATIONS
+from tests.tasks.checking.planted_images import IMAGES
+from tests.tasks.checking.planted_training import TRAINING
 from tests.tasks.checking.shapes import read, write_image
+
+DATA = {**IMAGES, **ANNOTATIONS}
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks", "labels"])
