@@ -19,9 +19,7 @@ T = TypeVar("T")
 
 def parse(arguments: type[T], argv: Sequence[str], default: T | None = None) -> T:
     """tyro's parsing with its boxed error reduced to one line."""
-    told = io.StringIO()
-    words = re.findall(r"[A-Z][a-z]+", arguments.__name__.removesuffix("Arguments"))
-    prog = f"tools/{'_'.join(words).lower()}.py"
+    told, prog = io.StringIO(), tool_of(arguments)
     try:
         with contextlib.redirect_stderr(told):
             if default is None:
@@ -31,6 +29,12 @@ def parse(arguments: type[T], argv: Sequence[str], default: T | None = None) -> 
         if not error.code:
             raise
         raise UserError(_first_problem(told.getvalue(), error)) from None
+
+
+def tool_of(arguments: type) -> str:
+    """The tool that takes such arguments: `tools/cross_validate.py` for `CrossValidateArguments`."""
+    words = re.findall(r"[A-Z][a-z]+", arguments.__name__.removesuffix("Arguments"))
+    return f"tools/{'_'.join(words).lower()}.py"
 
 
 def _first_problem(told: str, exit: SystemExit) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli import _own_weights
 from tasks.config import Experiment
 from tests.conftest import Command
 
@@ -44,9 +43,3 @@ def test_refusals_before_training(
 ) -> None:
     assert line in command("train", written(tiny_labels), *arguments, "--out", tmp_path / "run").complaint
     assert not (tmp_path / "run").exists()
-
-
-def test_weights_of_another_backbone_are_taken_from_where_it_has_them() -> None:
-    assert _own_weights("torchvision/resnet50", "resnet50", "timm/convnext_atto") == "timm/convnext_atto"
-    assert _own_weights("torchvision/resnet50", "resnet50", "resnet18") == "torchvision/resnet18"
-    assert _own_weights("mine.pth", "resnet50", "timm/convnext_atto") is None
