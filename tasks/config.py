@@ -6,28 +6,29 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from backbones.errors import UserError
+from tasks.classification.head_config import ClassificationConfig
 from tasks.config_section import Count, Momentum, Natural, NotNegative, Positive, Section, Share
 from tasks.data_config import AugmentConfig, ColumnsConfig, DataConfig, SliceAxis, SourceConfig
-from tasks.head_config import (
+from tasks.detection.head_config import (
     CascadeMaskRCNNConfig,
     CascadeRCNNConfig,
-    ClassificationConfig,
-    DeepLabV3Config,
-    DeepLabV3PlusConfig,
     FasterRCNNConfig,
     FCOSConfig,
-    HeadConfig,
     MaskRCNNConfig,
-    PluginHeadConfig,
-    PSPNetConfig,
     RetinaNetConfig,
+    YOLOConfig,
+)
+from tasks.head_config import HeadConfig, PluginHeadConfig
+from tasks.image_spec import ImageSpec
+from tasks.segmentation.head_config import (
+    DeepLabV3Config,
+    DeepLabV3PlusConfig,
+    PSPNetConfig,
     SegmentationConfig,
     SegmentationFPNConfig,
     UNetConfig,
     UNetPlusPlusConfig,
-    YOLOConfig,
 )
-from tasks.image_spec import ImageSpec
 
 __all__ = [
     "AugmentConfig",

@@ -1,6 +1,6 @@
 """Typed data shared by all parts of a config. Imports nothing heavy, so that `--help` answers at once."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,3 +17,12 @@ class Section(BaseModel):
     """A group of fields: unknown names are refused, assignments are checked."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class HeadSection(Section):
+    """The keywords of a registered head."""
+
+    def factory_options(self) -> dict[str, Any]:
+        """The keywords to call the factory with; class weights that are still to be counted are left out."""
+        options = self.model_dump(exclude={"name"})
+        return {key: value for key, value in options.items() if (key, value) != ("class_weights", "balanced")}

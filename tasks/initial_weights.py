@@ -15,7 +15,8 @@ from heads.detector_layouts import split_detector
 from heads.model_layouts import ModelParts
 from heads.one_stage_layouts import TORCHVISION_FCOS, TORCHVISION_RETINANET, split_one_stage
 from heads.smp_layout import split_smp_model
-from tasks.checkpoint import load_checkpoint, require_same_image
+from tasks.checkpoint import load_checkpoint
+from tasks.checkpoint_fit import require_same_image
 from tasks.config import Experiment, HeadConfig, SegmentationConfig
 from tasks.head_choice import learning_heads
 from tasks.image_spec import ImageSpec

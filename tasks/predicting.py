@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from backbones.errors import UserError
 from heads.contract import ImageSizes
-from tasks.checkpoint import Checkpoint, load_weights_strictly
+from tasks.checkpoint import Checkpoint
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.config import DataConfig, Experiment, InferenceConfig, RunnerConfig
 from tasks.data.augmentation.augment import fit_for_evaluation
 from tasks.data.augmentation.geometry import Annotated

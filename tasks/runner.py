@@ -19,15 +19,8 @@ from accelerate.utils.operations import broadcast_object_list
 from torch import Tensor, distributed, nn
 
 from backbones.errors import UserError
-from tasks.checkpoint import (
-    Checkpoint,
-    load_weights_strictly,
-    mark_best,
-    optimizer_tensors,
-    prune_checkpoints,
-    restore_optimizer,
-    save_checkpoint,
-)
+from tasks.checkpoint import Checkpoint, mark_best, prune_checkpoints, save_checkpoint
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.config import Experiment
 from tasks.cost import CostMeter
 from tasks.data.loader import TrainingLoader
@@ -45,6 +38,7 @@ from tasks.memory_advice import advice, out_of_memory, shortage_told
 from tasks.model import Model
 from tasks.nonfinite import NonFiniteSearch
 from tasks.optim import add_l1_gradient, build_optimizer, count_steps, learning_rate_factor, set_learning_rate
+from tasks.optimizer_state import optimizer_tensors, restore_optimizer
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.seeding import derive_seed

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tasks.checkpoint import load_checkpoint, load_weights_strictly, require_same_image, require_same_labels
+from tasks.checkpoint import load_checkpoint
+from tasks.checkpoint_fit import load_weights_strictly, require_same_image, require_same_labels
 from tasks.config import Experiment
 from tasks.detection.coco_metric import score_results_file
 from tasks.device import build_accelerator

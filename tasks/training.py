@@ -7,7 +7,8 @@ import torch
 from accelerate.utils.operations import broadcast_object_list
 
 from backbones import UserError
-from tasks.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, require_same_image, require_same_labels
+from tasks.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from tasks.checkpoint_fit import require_same_image, require_same_labels
 from tasks.config import Experiment
 from tasks.data.loader import TrainingLoader
 from tasks.data.mixture import Mixture

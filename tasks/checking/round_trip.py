@@ -10,7 +10,8 @@ import torch
 from heads.contract import Detections, ImageLabels, Prediction, SemanticMasks
 from tasks.checking.finding import Finding, Kind, some
 from tasks.checking.network import Network
-from tasks.checkpoint import load_checkpoint, load_weights_strictly, save_checkpoint
+from tasks.checkpoint import load_checkpoint, save_checkpoint
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.data.sample import Batch
 from tasks.model import Model, build_model
 

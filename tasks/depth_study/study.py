@@ -17,7 +17,8 @@ from accelerate.accelerator import Accelerator
 from accelerate.state import AcceleratorState
 
 from backbones import UserError, backbones
-from tasks.checkpoint import latest_checkpoint, load_checkpoint, load_weights_strictly
+from tasks.checkpoint import latest_checkpoint, load_checkpoint
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.config import AugmentConfig, ClassificationConfig, Experiment
 from tasks.data.annotations import Annotations
 from tasks.data.loader import TrainingLoader

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from backbones.errors import UserError
-from tasks.checkpoint import Checkpoint, load_checkpoint, load_weights_strictly
+from tasks.checkpoint import Checkpoint, load_checkpoint
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.config import InferenceConfig, RunnerConfig
 from tasks.data.annotations import Annotations
 from tasks.data.files.image_file import Pixels

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from accelerate.accelerator import Accelerator
 
-from tasks.checkpoint import load_checkpoint, require_same_labels
+from tasks.checkpoint import load_checkpoint
+from tasks.checkpoint_fit import require_same_labels
 from tasks.config import Experiment
 from tasks.head_choice import heads_to_use, learning_heads
 from tasks.joint_evaluation import build_evaluator

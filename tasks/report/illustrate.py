@@ -7,7 +7,8 @@ import torch
 from accelerate.accelerator import Accelerator
 
 from backbones.errors import UserError
-from tasks.checkpoint import Checkpoint, require_same_labels
+from tasks.checkpoint import Checkpoint
+from tasks.checkpoint_fit import require_same_labels
 from tasks.config import Experiment
 from tasks.data.sample import Batch
 from tasks.drawing import Image

@@ -17,7 +17,7 @@ from heads.faster_rcnn import pooled_levels
 from heads.roi_align import roi_align
 from heads.roi_head import RoIHead, RoISamples
 from tasks.config import CascadeMaskRCNNConfig, CascadeRCNNConfig
-from tasks.head_config import CascadeConfig
+from tasks.detection.head_config import CascadeConfig
 from tests.heads.test_faster_rcnn import FEATURES, LOSSES, make_targets, maps, sizes
 from tests.heads.test_mask_rcnn import instances
 

@@ -18,11 +18,8 @@ from tasks.checkpoint import (
     best_checkpoint,
     latest_checkpoint,
     load_checkpoint,
-    load_weights_strictly,
     mark_best,
-    optimizer_tensors,
     prune_checkpoints,
-    restore_optimizer,
     save_checkpoint,
 )
 from tasks.config import Experiment
@@ -165,7 +162,7 @@ FILL = """
 import sys
 from pathlib import Path
 import torch
-from tasks.checkpoint import save_checkpoint, load_checkpoint
+from tasks.checkpoint import load_checkpoint, save_checkpoint
 from tasks.cli import run
 from tasks.config import Experiment
 
@@ -235,51 +232,9 @@ def test_best_that_is_not_there(text: str, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, prefer_best=True).folder == folder
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
-def test_optimizer_goes_on_bit_for_bit(name: str) -> None:
-    def network() -> torch.nn.Module:
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)).to(
-            memory_format=torch.channels_last
-        )
-
-    def optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer:
-        more = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
-        return getattr(torch.optim, name)(model.parameters(), lr=0.01, **more)
-
-    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
-        images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-        model(images).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    first = network()
-    optimizer = optimizer_of(first)
-    for seed in range(3):
-        step(first, optimizer, seed)
-    second = network()
-    load_weights_strictly(second, {k: v.clone() for k, v in first.state_dict().items()}, Path("x"))
-    resumed = optimizer_of(second)
-    saved = optimizer_tensors(optimizer, {p: n for n, p in first.named_parameters()})
-    stored = {key: value.clone().contiguous() for key, value in saved.items()}
-    restore_optimizer(resumed, {p: n for n, p in second.named_parameters()}, stored)
-    for seed in range(3, 6):
-        step(first, optimizer, seed)
-        step(second, resumed, seed)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
 def test_tied_weights_and_other_layouts(tmp_path: Path) -> None:
     weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
     parts = {"model": {"a": weight, "b": weight, "c": weight[1:, :1]}}
     folder = save_checkpoint(tmp_path / "checkpoints", 1, parts, LABELS, Experiment(), {}, 10)
     loaded = load_checkpoint(folder, prefer_best=False).tensors("model")
     assert all(torch.equal(loaded[name], parts["model"][name]) for name in "abc")
-
-
-def test_strict_loading_names_the_differences() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
-    state = {**model.state_dict(), "2.weight": torch.zeros(1), "0.bias": torch.zeros(9)}
-    del state["1.bias"]
-    with pytest.raises(UserError, match=r"1 missing \(such as 1.bias\), 1 unexpected .*2.weight\), 1 of another shape"):
-        load_weights_strictly(model, state, Path("run"))

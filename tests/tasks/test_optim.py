@@ -9,7 +9,6 @@ import timm.optim
 import torch
 from torch.optim import lr_scheduler
 
-from tasks.checkpoint import optimizer_tensors, restore_optimizer
 from tasks.config import Experiment, OptimizerConfig, ScheduleConfig
 from tasks.experiment_file import read_experiment
 from tasks.label_map import LabelMap
@@ -23,6 +22,7 @@ from tasks.optim import (
     parameter_groups,
     set_learning_rate,
 )
+from tasks.optimizer_state import optimizer_tensors, restore_optimizer
 
 OPTIMIZERS = get_args(OptimizerConfig.model_fields["name"].annotation)
 LABELS = {"boxes": LabelMap(ids=(1, 2), names=("a", "b"))}

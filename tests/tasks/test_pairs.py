@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from backbones import FeatureSpec, UserError, backbones, build_backbone
 from heads import heads
-from tasks.checkpoint import load_weights_strictly
+from tasks.checkpoint_fit import load_weights_strictly
 from tasks.config import BackboneConfig, Experiment, FasterRCNNConfig, HeadConfig
 from tasks.model import build_model
 from tests.tasks.steps import CLASSES, batch, take_step
