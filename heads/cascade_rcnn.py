@@ -13,7 +13,8 @@ from heads.faster_rcnn import POOLED_LEVELS, FasterRCNN
 from heads.mask_rcnn import MaskRCNN
 from heads.normaliser import LossSums
 from heads.option_checks import require
-from heads.roi_head import MIN_SIDE, RoIHead, RoISamples
+from heads.roi_head import RoIHead, RoISamples
+from heads.suppression import large_enough
 
 Weights = tuple[float, float, float, float]
 
@@ -98,8 +99,7 @@ class CascadeRCNN(FasterRCNN):
             if number < len(stages):
                 refined = stage.refine(start, deltas.detach(), images.valid[image_index]).view_as(samples.boxes)
                 # Nothing can be encoded against a box without area.
-                large = ((refined[..., 2:] - refined[..., :2]) >= MIN_SIDE).all(dim=-1)
-                samples = stages[number].label(refined, large & samples.valid, boxes)
+                samples = stages[number].label(refined, large_enough(refined) & samples.valid, boxes)
         return sums
 
     @torch.no_grad()

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from heads.box_overlap import aligned_iou
 from heads.contract import Detections, ImageSizes, PaddedDetections, Prediction
 from heads.padded_selection import at_most, best_survivors
 from heads.rpn import clip
-
-# Detections with a shorter side, in pixels, are dropped.
-MIN_SIDE = 1e-2
+from heads.suppression import best_detections, large_enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,8 @@ def select_detections(
     found = _candidates(scores, counts, boxes_at, images, settings)
     rows = zip(found.boxes, found.scores, found.labels, found.kept, images.to_original, strict=True)
     return [
-        _suppress(own[valid], score[valid], label[valid], ratio, settings) for own, score, label, valid, ratio in rows
+        best_detections(own[valid], score[valid], label[valid], ratio, settings.nms_iou, settings.detections_per_image)
+        for own, score, label, valid, ratio in rows
     ]
 
 
@@ -105,13 +103,8 @@ def _candidates(
         start += level.shape[1]
     chosen, flat = torch.cat(found, dim=1), torch.cat(index, dim=1)
     boxes, labels = clip(boxes_at(flat // classes), images.valid), flat % classes
-    kept = (chosen > settings.score_threshold) & ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
+    kept = (chosen > settings.score_threshold) & large_enough(boxes)
     return _Candidates(boxes, chosen, labels, kept)
-
-
-def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, ratio: Tensor, settings: Selection) -> Detections:
-    best = batched_nms(boxes, scores, labels, settings.nms_iou)[: settings.detections_per_image]
-    return Detections(boxes[best] * ratio, scores[best], labels[best])
 
 
 def logits_of_boxes(

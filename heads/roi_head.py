@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
 
 from heads.box_coder import BoxCoder
 from heads.box_loss import BoxLoss, box_loss_sum
@@ -16,10 +15,9 @@ from heads.padded_selection import best_survivors
 from heads.roi_align import Pooling, roi_align
 from heads.rpn import Proposals, clip
 from heads.sampling import priorities, subsample
+from heads.suppression import best_detections, large_enough
 
 SAMPLING_PURPOSE = 2
-# Detections with a shorter side, in pixels, are dropped.
-MIN_SIDE = 1e-2
 # Fast R-CNN divides offsets by their usual standard deviations, 0.1 and 0.2.
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -197,8 +195,7 @@ class RoIHead(nn.Module):
         scores = scores[:, 1:]
         classes = scores.shape[1]
         boxes = refined.expand(-1, classes, 4)
-        wide = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(dim=-1)
-        kept = (scores > s.score_threshold) & wide & valid.reshape(-1, 1)
+        kept = (scores > s.score_threshold) & large_enough(boxes) & valid.reshape(-1, 1)
         labels = torch.arange(classes, device=scores.device).expand(batch, count, classes)
         return best_survivors(
             boxes.reshape(batch, count * classes, 4),
@@ -212,11 +209,9 @@ class RoIHead(nn.Module):
     def _best(self, boxes: Tensor, scores: Tensor, ratio: Tensor) -> Detections:
         """The detections of one image from boxes (R, K, 4), scores (R, K); `ratio` (4,) leads to its original size."""
         s = self.settings
-        sides = boxes[..., 2:] - boxes[..., :2]
-        kept, labels = torch.where((scores > s.score_threshold) & (sides >= MIN_SIDE).all(dim=-1))
+        kept, labels = torch.where((scores > s.score_threshold) & large_enough(boxes))
         boxes, scores = boxes[kept, labels], scores[kept, labels]
-        best = batched_nms(boxes, scores, labels, s.nms_iou)[: s.detections_per_image]
-        return Detections(boxes[best] * ratio, scores[best], labels[best])
+        return best_detections(boxes, scores, labels, ratio, s.nms_iou, s.detections_per_image)
 
 
 def _samples(boxes: Tensor, positive: Tensor, matched: Tensor, valid: Tensor, targets: BoxTargets) -> RoISamples:
