@@ -91,25 +91,26 @@ def _take(runner: Runner, run: Path, step: int) -> Replayed:
         runner.reporter.say(f"steps {runner.step + 1} to {index} first, to get to step {step}")
     while runner.step < index:
         for passes in islice(runner.loader.steps(*divmod(runner.step, each)), index - runner.step):
-            runner.take_step(passes)
+            runner.stepper.take(passes)
     begun = time.perf_counter()
     saved = saved_batches(run, step, runner.accelerator.process_index)
     passes = saved or next(runner.loader.steps(*divmod(index, each)))
     loaded = time.perf_counter()
     batches = [batch.to(runner.accelerator.device) for batch in passes]
     losses: dict[str, Tensor] = {}
-    for weighted in runner.gradients(index, batches):
+    stepper = runner.stepper
+    for weighted in stepper.gradients(index, batches):
         losses = {
             name: losses[name] + loss.detach() if name in losses else loss.detach() for name, loss in weighted.items()
         }
     runner.accelerator.unscale_gradients()
-    norms = gradient_norms(runner.bare)
-    gradients = [weight.grad for weight in runner.bare.parameters() if weight.grad is not None]
+    norms = gradient_norms(stepper.bare)
+    gradients = [weight.grad for weight in stepper.bare.parameters() if weight.grad is not None]
     total = float(nn.utils.get_total_norm(gradients))
     ended = time.perf_counter()
     first = ""
     if not all(torch.isfinite(torch.tensor([*map(float, losses.values()), total]))):
-        first = runner.search_nonfinite(index, batches) or "nothing, when it was taken once more"
+        first = stepper.search_nonfinite(index, batches) or "nothing, when it was taken once more"
     factor = learning_rate_factor(index, each, runner.config.schedule)
     return Replayed(
         step,
@@ -117,7 +118,7 @@ def _take(runner: Runner, run: Path, step: int) -> Replayed:
         total,
         norms,
         first,
-        max(group["base_lr"] for group in runner.optimizer.param_groups) * factor,
+        max(group["base_lr"] for group in stepper.optimizer.param_groups) * factor,
         [image for batch in passes for image in batch.image_ids],
         [file for batch in passes for file in batch.files],
         [(height, width) for batch in passes for height, width in batch.sizes.valid.tolist()],

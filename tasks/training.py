@@ -29,6 +29,7 @@ from tasks.seeding import derive_seed
 from tasks.sources import fill_from_sources, open_sources, source_labels, training_data
 from tasks.start import describe_start
 from tasks.step_time import StepTime
+from tasks.stepper import Stepper
 from tasks.tensorboard import require_tensorboard
 
 
@@ -133,6 +134,7 @@ def build_runner(
     if count is not None:
         reporter.say(str(count))
     workers = None if count is None else count.workers
+    stepper = Stepper(config, model, accelerator, loader.steps_per_epoch, checkpoint)
     evaluator = build_evaluator(config, sources, labels, accelerator, model.divisor, workers)
     predictor = Predictor([model.part(learning_heads(config))], config.inference)
     _require_metric(config.runner.monitor, evaluator.metric_names())
@@ -142,7 +144,7 @@ def build_runner(
     if path is None and accelerator.is_main_process:
         path = RunFolder.create(config, out).path
     folder = RunFolder(broadcast_object_list([path])[0])
-    return Runner(config, model, labels, loader, predictor, evaluator, folder, accelerator, reporter, checkpoint)
+    return Runner(config, stepper, labels, loader, predictor, evaluator, folder, accelerator, reporter)
 
 
 def train_or_resume(config: Experiment, folder: Path, source: Path | None = None) -> dict[str, float]:

@@ -83,8 +83,8 @@ def test_one_training_loop() -> None:
         file for file, text in found if text.endswith(".backward") and not file.startswith("backbones/testing_")
     ]
     step = [file for file, text in found if text.endswith("optimizer.step")]
-    assert backward == ["tasks/runner.py"]
-    assert step == ["tasks/runner.py"]
+    assert backward == ["tasks/stepper.py"]
+    assert step == ["tasks/stepper.py"]
 
 
 @pytest.mark.parametrize(("package", "most"), [("tools", 20), ("configs", 40)])

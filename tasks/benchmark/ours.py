@@ -39,7 +39,7 @@ class Ours:
 
     def train(self) -> None:
         """One step of the optimizer."""
-        self.runner.take_step([self.batch])
+        self.runner.stepper.take([self.batch])
 
     def infer(self) -> object:
         """Predictions of the batch, as in an evaluation."""
@@ -50,7 +50,7 @@ class Ours:
     def loss(self) -> float:
         """Of the batch, without a step."""
         batch = self.batch.to(self.runner.accelerator.device)
-        return float(torch.stack(list(self.runner.model.train()(batch).values())).sum())
+        return float(torch.stack(list(self.runner.stepper.model.train()(batch).values())).sum())
 
 
 def from_workload(

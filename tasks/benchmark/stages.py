@@ -110,16 +110,16 @@ class StageClock:
 def clocked(runner: Runner) -> Iterator[StageClock]:
     """Clocks around the stages of a runner's steps and predictions; taken away at the end."""
     clock = StageClock()
-    model = runner.bare
+    stepper, model = runner.stepper, runner.stepper.bare
     places: list[tuple[Any, str, str]] = [
         (Batch, "to", "data transfer"),
         (type(model), "network_input", "normalise"),  # of its parts, which predict, too
         (model.backbone, "forward", "backbone"),
-        (runner.accelerator, "backward", BACKWARD),
-        (runner.optimizer, "step", "optimizer"),
-        (runner.optimizer, "zero_grad", "optimizer"),
-        (runner.watch, "add", "checks of losses"),
-        (runner.watch, "check_step", "checks of losses"),
+        (stepper.accelerator, "backward", BACKWARD),
+        (stepper.optimizer, "step", "optimizer"),
+        (stepper.optimizer, "zero_grad", "optimizer"),
+        (stepper.watch, "add", "checks of losses"),
+        (stepper.watch, "check_step", "checks of losses"),
     ]
     for head in model.heads.values():
         places += _places(head)

@@ -1,11 +1,9 @@
-"""A few steps of training on one batch, by the runner itself."""
+"""A few steps of training on one batch, as the runner takes them."""
 
 import copy
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from torch import Tensor
@@ -13,14 +11,9 @@ from torch import Tensor
 from backbones.errors import UserError
 from tasks.checking.network import Network
 from tasks.config import OptimizerConfig, ScheduleConfig
-from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
-from tasks.evaluation import Evaluator
-from tasks.inference import Predictor
 from tasks.model import Model
-from tasks.progress import Reporter
-from tasks.run_folder import RunFolder
-from tasks.runner import Runner
+from tasks.stepper import Stepper
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,48 +54,26 @@ def train_on(
         warmup_steps: over which the rate rises.
         seconds: after which no further step begins; three are taken in any case.
     """
-    subject = network.subject
     config = network.config.model_copy(deep=True)
     config.optimizer = optimizer
     config.schedule = ScheduleConfig(policy="constant", epochs=10**6, warmup_steps=warmup_steps)
-    config.runner.ema_decay, config.runner.tensorboard, config.data.workers = None, False, 0
+    config.runner.ema_decay = None
     model = copy.deepcopy(network.model)
-    loader = TrainingLoader(
-        subject.train,
-        config.data,
-        config.image,
-        seed=config.runner.seed,
-        divisor=model.divisor,
-        passes=config.runner.accumulate,
-        wanted=subject.wanted,
-    )
-    evaluator = Evaluator(config, subject.val, subject.labels, network.accelerator, model.divisor)
+    stepper = Stepper(config, model, network.accelerator, steps_per_epoch=1)
     losses: list[float] = []
     step_size, start = 0.0, time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="polyhead-check-") as folder:
-        runner = Runner(
-            config,
-            model,
-            subject.labels,
-            loader,
-            Predictor([model], config.inference),
-            evaluator,
-            RunFolder(Path(folder)),
-            network.accelerator,
-            Reporter(main=False),
-        )
-        for step in range(steps):
-            if step >= 3 and time.monotonic() - start > seconds:
-                break
-            before = _weights(model) if step == warmup_steps else {}
-            try:
-                runner.take_step([batch])
-            except UserError:  # a loss that is not finite
-                losses.append(float("inf"))
-                break
-            losses.append(sum(runner.watch.means().values()))
-            if before:
-                step_size = _change(before, model)
+    for step in range(steps):
+        if step >= 3 and time.monotonic() - start > seconds:
+            break
+        before = _weights(model) if step == warmup_steps else {}
+        try:
+            stepper.take([batch])
+        except UserError:  # a loss that is not finite
+            losses.append(float("inf"))
+            break
+        losses.append(sum(stepper.watch.means().values()))
+        if before:
+            step_size = _change(before, model)
     network.accelerator.free_memory()
     return Course(losses, step_size), model
 

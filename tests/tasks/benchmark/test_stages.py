@@ -92,9 +92,9 @@ def test_stages_of_a_step_and_of_predictions(
     assert clock.take().keys() == expected | OWN[name] - {"matching, sampling"}
 
     assert Batch.to is before
-    assert not any("forward" in vars(module) for module in ours.runner.bare.modules())
+    assert not any("forward" in vars(module) for module in ours.runner.stepper.bare.modules())
     plain.train()
-    for own, other in zip(ours.runner.bare.parameters(), plain.runner.bare.parameters(), strict=True):
+    for own, other in zip(ours.runner.stepper.bare.parameters(), plain.runner.stepper.bare.parameters(), strict=True):
         assert torch.equal(own, other), "a clock changes nothing"
 
 
