@@ -78,7 +78,8 @@ def describe(accelerator: Accelerator) -> str:
     """One line for the start of a run: "cpu (2 threads), bf16, 1 process"."""
     device = str(accelerator.device)
     if accelerator.device.type == "cpu":
-        device += f" ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        device += f" ({threads} thread{'s' if threads > 1 else ''})"
     elif accelerator.device.type == "cuda":
         device += f" ({torch.cuda.get_device_name()})"
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)

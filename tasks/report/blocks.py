@@ -18,6 +18,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What was typed, as it can be typed again."""
+
+    kind: ClassVar[str] = "command"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tile:
     """One number to be seen at once, with a line on how sure it is or what it means."""
 
@@ -63,11 +71,12 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell with a background: `strength`, 0 .. 1, of the colour for `tone`."""
+    """A cell with a background, `strength`, 0 .. 1, of the colour for `tone`, or with a small `note` below its text."""
 
     text: str
     strength: float = 0.0
     tone: str = "good"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ class Table:
 
     Attributes:
         title: heading.
-        columns: headings.
+        columns: headings; where all are empty there is no line of them.
         rows: as many entries each.
         note: below it.
         folded: shown when asked for.
@@ -136,7 +145,7 @@ class Examples:
     compact: bool = False
 
 
-Block = Text | Tiles | Figures | Table | Examples
+Block = Text | Command | Tiles | Figures | Table | Examples
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.image_results import ImageResults
-from tasks.report.blocks import Block, Table, Text, Tile, Tiles
+from tasks.report.blocks import Block, Cell, Table, Text, Tile, Tiles
 from tasks.report.measures import affordable, measure_of, scored_images
 from tasks.report.numbers import metric, span
 from tasks.report.resampling import CONFIDENCE, SEED, Interval, distribution, interval
@@ -54,17 +54,14 @@ def metric_blocks(measured: Measured, headline: Sequence[str], classes: Sequence
             )
         )
     kinds = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in values if "/" in name))
-    rows: list[list[str]] = []
+    rows: list[list[str | Cell]] = []
     for label in classes:
         names = [f"{kind}/{label}" for kind in kinds]
         if any(name in values for name in names):
-            rows.append([label])
-            for name in names:
-                rows[-1].append(metric(values.get(name, -1)))
-                rows[-1] += [_between(intervals.get(name))] * bool(intervals)
+            cells = [Cell(metric(values.get(name, -1)), note=_between(intervals.get(name))) for name in names]
+            rows.append([label, *cells])
     if rows:
-        columns = ["class", *(heading for kind in kinds for heading in ([kind, "interval"] if intervals else [kind]))]
-        blocks.append(Table("By class", columns, rows, folded=len(rows) > MOST_CLASSES))
+        blocks.append(Table("By class", ["class", *kinds], rows, folded=len(rows) > MOST_CLASSES))
     table = [[name, metric(value), _between(intervals.get(name))] for name, value in overall.items()]
     blocks.append(Table("All metrics", ["metric", "value", f"{CONFIDENCE:.0%} interval"], table, folded=True))
     return blocks

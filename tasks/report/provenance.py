@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from tasks.report.blocks import Block, Section, Table, Text, Tile, Tiles
+from tasks.report.blocks import Block, Command, Section, Table, Text, Tile, Tiles
 from tasks.report.numbers import duration, memory
 from tasks.report.run_reading import Record, Run
 from tasks.report.settings import shown, sources
@@ -19,7 +20,7 @@ def settings_section(run: Run) -> Section:
     note = "Filled in: neither in the config nor on the command line, such as what was counted in the data."
     blocks: list[Block] = []
     if start and "command" in start:
-        blocks.append(Text(f"Command: python tools/train.py {shlex.join(start['command'])}"))
+        blocks.append(Command(typed(start["command"])))
     if own:
         filled = any(row[2] == "filled in" for row in own)
         blocks.append(Table("Settings that are not defaults", columns, own, note if filled else "", prose=True))
@@ -38,10 +39,21 @@ def cost_section(run: Run) -> Section:
         )
     for number, start in enumerate(run.starts, 1):
         rows = [["time", start["time"]], ["from step", f"{start['step']:,}"], ["device", start["device"]]]
-        rows += [[str(name), str(value)] for name, value in start["machine"].items()]
+        rows += [[str(name), str(value)] for name, value in start["machine"].items() if name != "date"]
         title = "Machine and versions" if len(run.starts) == 1 else f"Start {number} of {len(run.starts)}"
-        blocks.append(Table(title, ["", "value"], rows, prose=True, folded=number < len(run.starts)))
+        blocks.append(Table(title, ["", ""], rows, prose=True, folded=number < len(run.starts)))
     return Section("cost", "Cost and environment", blocks)
+
+
+def typed(words: Sequence[str]) -> str:
+    """The command of a run as it can be typed again: each option on a line of its own."""
+    lines = [["python", "tools/train.py"]]
+    for word in words:
+        if word.startswith("--"):
+            lines.append([word])
+        else:
+            lines[-1].append(word)
+    return " \\\n    ".join(map(shlex.join, lines))
 
 
 def cost_tiles(records: Sequence[Record]) -> list[Tile]:
@@ -57,9 +69,7 @@ def cost_tiles(records: Sequence[Record]) -> list[Tile]:
         tiles.append(Tile("processor time", duration(used), "of all cores and loaders"))
     speeds = [float(record["images_per_second"]) for record in records if "images_per_second" in record]
     if speeds:
-        tiles.append(
-            Tile("images a second", f"{sorted(speeds)[len(speeds) // 2]:.1f}", "median of the log, in training")
-        )
+        tiles.append(Tile("images a second", f"{median(speeds):.1f}", "median of the log, in training"))
     for name, key in (("peak memory", "memory"), ("peak GPU memory", "gpu_memory")):
         if any(key in own for own in costs):
             tiles.append(Tile(name, memory(max(own.get(key, 0) for own in costs))))

@@ -1,5 +1,6 @@
 """A page as one HTML file that needs nothing from elsewhere."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def fold(text: str) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """A long name that may be broken behind its underscores."""
-    return Markup("_<wbr>").join(text.split("_"))
+    """A long name that may be broken behind its underscores, dots and slashes, but not within a number."""
+    return Markup("<wbr>").join(re.findall(r".+?(?:[_/]|\.(?!\d)|$)", text, flags=re.DOTALL))
 
 
 @cache

@@ -72,7 +72,7 @@ def write_report(
     Raises:
         UserError: the page cannot be written.
     """
-    sections = [_curves_section(run)]
+    sections = []
     illustrator: Illustrator | str = "no checkpoint was saved" if run.best_step is None else ""
     if run.results and images and not illustrator:
         try:
@@ -84,7 +84,7 @@ def write_report(
     for head, results in run.results.items():
         measured = measure(results, draws)
         sections.append(_head_section(head, results, measured, illustrator if images else None, images))
-    sections += [settings_section(run), cost_section(run)]
+    sections += [_curves_section(run), settings_section(run), cost_section(run)]
     html = render(Page(config.name, _lead(run), _facts(run), [own for own in sections if own.blocks]))
     write_whole(page, lambda file: file.write_text(html, encoding="utf-8"))
 

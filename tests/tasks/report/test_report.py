@@ -79,7 +79,7 @@ def test_numbers_are_those_of_the_log(kind: str, request: pytest.FixtureRequest,
     for heading in HEADINGS:
         assert heading in found.text
     logged = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]
-    rows = dict(re.findall(r'<th scope="row">([^<]+)</th><td>([^<]*)</td>', page))
+    rows = dict(re.findall(r'<th scope="row">([^<]+)</th><td>([^<]*)</td>', page.replace("<wbr>", "")))
     overall = {name.split("/", 1)[1]: value for name, value in logged.items() if name.count("/") == 1}
     assert {name: rows[name] for name in overall} == {name: metric(value) for name, value in overall.items()}
     assert page.count('src="data:image/jpeg') >= 2
@@ -114,7 +114,7 @@ def test_where_settings_come_from(tiny: Experiment, written, command, tmp_path: 
     assert f"report, to be opened in a browser: {tmp_path / 'run' / 'report.html'}" in said.out
     page = (tmp_path / "run" / "report.html").read_text()
     check(page)
-    rows = re.findall(r'<th scope="row">([\w.]+)</th><td>([^<]*)</td><td>([^<]*)</td>', page)
+    rows = re.findall(r'<th scope="row">([\w.]+)</th><td>([^<]*)</td><td>([^<]*)</td>', page.replace("<wbr>", ""))
     assert ("optimizer.lr", "0.004", "command line") in rows
     assert ("optimizer.momentum", "0.8", "config") in rows
     assert ("optimizer.weight_decay", "0.0001", "default") in rows
