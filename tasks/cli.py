@@ -26,6 +26,7 @@ from tasks.explanation.arguments import ExplainArguments
 from tasks.export.arguments import ExportArguments
 from tasks.head_choice import keep_heads
 from tasks.report.arguments import BrowseArguments, CompareArguments, ReportArguments
+from tasks.serving.arguments import ServeArguments
 
 
 def train(argv: Sequence[str]) -> None:
@@ -117,6 +118,14 @@ def predict(argv: Sequence[str]) -> None:
         raise SystemExit(left_out)
 
 
+def serve(argv: Sequence[str]) -> None:
+    """`tools/serve.py`."""
+    arguments = parse(ServeArguments, argv)
+    from tasks.serving.serve import serve
+
+    serve(arguments)
+
+
 def explain(argv: Sequence[str]) -> None:
     """`tools/explain.py`."""
     arguments = parse(ExplainArguments, argv)
@@ -206,6 +215,7 @@ COMMANDS = {
     "cross_validate": cross_validate,
     "evaluate": evaluate,
     "predict": predict,
+    "serve": serve,
     "explain": explain,
     "report": report,
     "compare": compare,

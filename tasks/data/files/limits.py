@@ -16,6 +16,10 @@ DEFAULTS = {
 }
 
 
+class TooLarge(UserError):
+    """A file claims to hold more than it may."""
+
+
 def limit(name: str) -> int:
     """What the environment variable says, or the default.
 
@@ -29,30 +33,30 @@ def limit(name: str) -> int:
 
 
 def require_pixels(path: Path, height: int, width: int) -> None:
-    """Raise `UserError` for an image of more pixels than allowed."""
+    """Raise `TooLarge` for an image of more pixels than allowed."""
     most = limit(PIXELS)
     if height * width > most:
-        raise UserError(
+        raise TooLarge(
             f"{path}: {width} x {height} pixels; expected at most {most} in all: cut the image into tiles, or set "
             f"{PIXELS} higher"
         )
 
 
 def require_array(path: Path, size: int, what: str) -> None:
-    """Raise `UserError` for an array of more bytes than allowed."""
+    """Raise `TooLarge` for an array of more bytes than allowed."""
     most = limit(ARRAY_BYTES)
     if size > most:
-        raise UserError(
+        raise TooLarge(
             f"{path}: {what} is of {size} bytes; expected at most {most}: the file is damaged or made to fill the "
             f"memory; if it is neither, set {ARRAY_BYTES} higher"
         )
 
 
 def require_text(path: Path) -> None:
-    """Raise `UserError` for a file of annotations or settings that is larger than allowed, OSError for none."""
+    """Raise `TooLarge` for a file of annotations or settings that is larger than allowed, OSError for none."""
     most, size = limit(TEXT_BYTES), path.stat().st_size
     if size > most:
-        raise UserError(f"{path}: has {size} bytes; expected at most {most}: set {TEXT_BYTES} higher if it is right")
+        raise TooLarge(f"{path}: has {size} bytes; expected at most {most}: set {TEXT_BYTES} higher if it is right")
 
 
 def read_bounded(path: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""A model over HTTP: a page to try it on, and an API."""
