@@ -5,7 +5,7 @@
 const SHORTEST = 900; // a small image is drawn on a canvas of about so many pixels
 const MOST_ROWS = 200;
 const at = (id) => document.getElementById(id);
-const state = { model: null, answer: null, picture: null, masks: new Map(), hidden: new Set(), chosen: null, name: "" };
+const state = { model: null, answer: null, picture: null, masks: new Map(), hidden: new Set(), unseen: new Set(), chosen: null, name: "" };
 
 // ---- what the server says
 
@@ -15,10 +15,10 @@ async function learnModel() {
   const model = (state.model = await response.json());
   document.title = at("name").textContent = model.name;
   const heads = Object.entries(model.heads).map(([name, head]) => {
-    const what = head.kind === "boxes" && head.instances ? "objects with masks" : head.kind;
+    const what = head.instances ? "boxes and masks" : head.target === "regression" ? "numbers" : head.kind;
     const classes = head.classes.map((own) => own.label);
     const more = classes.length > 6 ? `, … (${classes.length})` : "";
-    return `${name === head.kind ? what : `${name}: ${what}`} of ${classes.slice(0, 6).join(", ")}${more}`;
+    return `${name === what ? what : `${name}: ${what}`} of ${classes.slice(0, 6).join(", ")}${more}`;
   });
   const depth = model.bit_depth === 32 ? "real numbers" : `${model.bit_depth} bits`;
   at("about").textContent = `${heads.join("; ")}. Images of ${model.channels === 1 ? "1 channel" : `${model.channels} channels`}, ${depth}.`;
@@ -84,6 +84,7 @@ function tell(text, bad = false) {
 
 const threshold = () => Number(at("threshold").value);
 const heads = (kind) => Object.entries(state.answer.heads).filter(([, own]) => own.kind === kind);
+const visible = (one) => !state.unseen.has(one.head);
 const colourOf = (head, label) => state.model.heads[head].classes.find((own) => own.label === label).colour;
 
 function boxesShown() {
@@ -168,8 +169,8 @@ function draw() {
   const context = canvas.getContext("2d");
   context.drawImage(state.picture, 0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = false;
-  const boxes = boxesShown();
-  for (const one of [...areasShown(), ...boxes.filter((box) => box.segmentation)].reverse()) {
+  const boxes = boxesShown().filter(visible), areas = areasShown().filter(visible);
+  for (const one of [...areas, ...boxes.filter((box) => box.segmentation)].reverse()) {
     context.drawImage(tinted(one.segmentation, colourOf(one.head, one.label)), 0, 0, canvas.width, canvas.height);
   }
   // The best is drawn last. A line is as thick on a phone as on a large screen.
@@ -186,7 +187,7 @@ function draw() {
       context.strokeRect(x, y, w, h);
     }
   }
-  const shown = [...boxes, ...areasShown()].map((one) => one.label);
+  const shown = [...boxes, ...areas].map((one) => one.label);
   const counted = [...new Set(shown)].map((label) => `${shown.filter((own) => own === label).length} ${label}`);
   canvas.setAttribute("aria-label", `The image with ${counted.join(", ") || "nothing found"}`);
 }
@@ -246,7 +247,18 @@ function listHead(head) {
     }
   }
   const empty = list.children.length ? [] : [element("p", { className: "quiet", text: "Nothing at this threshold." })];
-  return element("div", {}, element("h2", {}, title, element("span", { text: aside })), list, ...empty);
+  const drawn = several && own.kind !== "labels" ? [drawnSwitch(head)] : [];
+  return element("div", {}, element("h2", {}, title, element("span", { text: aside }), ...drawn), list, ...empty);
+}
+
+function drawnSwitch(head) {
+  const box = element("input", { type: "checkbox", checked: !state.unseen.has(head) });
+  box.addEventListener("change", () => {
+    if (box.checked) state.unseen.delete(head);
+    else state.unseen.add(head);
+    draw();
+  });
+  return element("label", {}, box, "drawn");
 }
 
 function boxRow(box) {
@@ -276,7 +288,8 @@ function pointed(event) {
   const canvas = at("canvas"), edge = canvas.getBoundingClientRect();
   const x = ((event.clientX - edge.left) / edge.width) * state.answer.width;
   const y = ((event.clientY - edge.top) / edge.height) * state.answer.height;
-  const under = boxesShown().filter(({ bbox: [left, top, w, h] }) => x >= left && x <= left + w && y >= top && y <= top + h);
+  const over = ({ bbox: [left, top, w, h] }) => x >= left && x <= left + w && y >= top && y <= top + h;
+  const under = boxesShown().filter(visible).filter(over);
   // Of boxes within each other the smallest is meant.
   under.sort((a, b) => a.bbox[2] * a.bbox[3] - b.bbox[2] * b.bbox[3]);
   return under[0] ?? null;
