@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from heads import heads
 from heads import roi_align as module
 from tasks.checkpoint import load_checkpoint
-from tasks.config import Experiment
+from tasks.config import ClassificationConfig, Experiment, OptimizerConfig
+from tests.tasks.test_pairs import experiment
 
 Written = Callable[[Experiment], Path]
 
@@ -32,13 +34,24 @@ def same(first: Path, second: Path) -> None:
         assert [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()] == []
 
 
+DILATED = ("deeplabv3", "deeplabv3plus")  # these need an output stride of 16
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["boxes", "instances", "one_stage", "labels", "masks", "joint"])
+@pytest.mark.parametrize("kind", ["most heads", "dilated", "labels"])
 def test_twenty_steps_twice(
     kind: str, command, request: pytest.FixtureRequest, written: Written, tmp_path: Path
 ) -> None:
-    """Of every kind of head, with no loader process and with two, and once with deterministic algorithms asked for."""
-    config: Experiment = request.getfixturevalue("tiny" if kind == "boxes" else f"tiny_{kind}")
+    """Under every registered head, several on one backbone, with no loader process and with two."""
+    config: Experiment = request.getfixturevalue("tiny_labels" if kind == "labels" else "tiny")
+    if kind != "labels":
+        chosen = [name for name in heads.names() if (name in DILATED) == (kind == "dilated")]
+        config.heads = experiment("resnet18", chosen).heads
+        config.backbone.output_stride = 16 if kind == "dilated" else None
+        config.optimizer = OptimizerConfig(name="adamw", lr=3e-4, clip_grad_norm=1.0)
+    if "classification" in config.heads:
+        config.heads["classification"] = ClassificationConfig(target="regression", dropout=0.5)
+        config.data.count_objects = "all"
     config.schedule.steps, config.schedule.policy = 20, "cosine"
     config.runner.evaluate_every, config.runner.log_every, config.runner.pictures = 99, 7, 0
     file = written(config)
