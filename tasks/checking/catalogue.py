@@ -9,6 +9,7 @@ from tasks.checking import (
     boxes,
     classes,
     consistency,
+    exportable,
     frozen,
     initial_loss,
     leakage,
@@ -65,7 +66,10 @@ TRAINING: dict[str, Callable[[Network], Iterator[Finding]]] = {
     "gradients": start.gradients,
     "checkpoint": round_trip.checkpoint,
     "memory": memory.memory,
+    "export": exportable.export,
 }
+SECONDS = {"export": 15.0}
+"""What must be left for a check that cannot be cut short; others need no more than any time at all."""
 TITLES: dict[ModuleType, str] = {
     opening: "Opening",
     readability: "Files",
@@ -84,6 +88,7 @@ TITLES: dict[ModuleType, str] = {
     odd_batches: "Odd batches",
     learning: "Learning rate",
     round_trip: "Checkpoint",
+    exportable: "Export",
     memory: "Memory",
 }
 

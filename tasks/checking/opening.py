@@ -48,7 +48,7 @@ def not_checked(names: list[str], clock: Clock) -> Finding:
     """For checks that there was no time for."""
     return Finding(
         NOT_CHECKED,
-        f"{', '.join(names)}: {clock.seconds:.0f} s were over",
+        f"{', '.join(names)}: of {clock.seconds:.0f} s, too few were left",
         "time for all checks",
         f"give more: --seconds {2 * clock.seconds:.0f}",
     )

@@ -1,15 +1,17 @@
 """A network that is quick to train, and ones with a mistake in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from backbones import Backbone, FeatureSpec, register_backbone
 from backbones.contract import backbones
-from heads import Classification, heads, register_head
+from heads import Classification, Head, heads, register_head
+from heads.contract import Detections, ImageSizes, Prediction, Targets
 
 
 class CheckedNet(Backbone):
@@ -45,11 +47,43 @@ class DetachedLabels(Classification):
         return super().loss({level: each.detach() for level, each in features.items()}, *rest)
 
 
+class CountingLabels(Classification):
+    """It remembers how often it was called, which a program does not."""
+
+    calls = 0
+
+    def scores(self, *given: Any) -> Tensor:
+        self.calls += 1
+        return super().scores(*given) / self.calls
+
+
+class UnfixedBoxes(Head):
+    """A detector as somebody would write it first: as many outputs as there are."""
+
+    reads = "boxes"
+
+    def __init__(self, features: Mapping[str, FeatureSpec], num_classes: int) -> None:
+        super().__init__()
+        self.scores = nn.Conv2d(features["c5"].channels, num_classes, 1)
+
+    def loss(self, features: dict[str, Tensor], images: ImageSizes, targets: Targets) -> dict[str, Tensor]:
+        return {"loss": self.scores(features["c5"]).square().mean()}
+
+    def predict(self, features: dict[str, Tensor], images: ImageSizes) -> list[Prediction]:
+        return [Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)) for _ in images.valid]
+
+
+HEADS = {"detached_labels": DetachedLabels, "counting_labels": CountingLabels, "unfixed_boxes": UnfixedBoxes}
+
+
 @pytest.fixture(autouse=True)
 def registered_networks() -> Iterator[None]:
     """These networks by name, for the tests of a module that imports this."""
     register_backbone("checked_net")(CheckedNet)
     register_backbone("forgetful_net")(ForgetfulNet)
-    register_head("detached_labels")(DetachedLabels)
+    for name, head in HEADS.items():
+        register_head(name)(head)
     yield
-    del backbones._factories["checked_net"], backbones._factories["forgetful_net"], heads._factories["detached_labels"]
+    del backbones._factories["checked_net"], backbones._factories["forgetful_net"]
+    for name in HEADS:
+        del heads._factories[name]

@@ -75,3 +75,13 @@ def _memory(config: Experiment, folder: Path) -> None:
 @TRAINING.planted("inputs a thousand times too large", "labels", "loss-at-start")
 def _inputs(config: Experiment, folder: Path) -> None:
     config.image.high, config.backbone.name, config.backbone.norm = 0.1, "resnet18", "frozen_bn"
+
+
+@TRAINING.planted("a head that remembers its calls", "labels", "export-differs")
+def _counting(config: Experiment, folder: Path) -> None:
+    config.heads = {"labels": PluginHeadConfig(name="counting_labels")}
+
+
+@TRAINING.planted("a detector without outputs of fixed sizes", "boxes", "not-exportable")
+def _unfixed(config: Experiment, folder: Path) -> None:
+    config.heads = {"boxes": PluginHeadConfig(name="unfixed_boxes")}
