@@ -54,6 +54,10 @@ class Picture:
         contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(self.pixels, contours, -1, colour, max(1, round(max(height, width) / 500)), cv2.LINE_AA)
 
+    def width_of(self, text: str) -> int:
+        """Width of the bar that `write` draws for a text, in pixels."""
+        return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, 1)[0][0] + 2
+
     @property
     def bar(self) -> int:
         """Height of the bar that `write` draws, in pixels."""
@@ -62,10 +66,10 @@ class Picture:
     def write(self, text: str, x: int, y: int, colour: tuple[int, int, int]) -> int:
         """Write a line of text on a coloured bar with its top left corner near (x, y); returns the bar's height."""
         font, scale, bar = cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, self.bar
-        (width, _), _ = cv2.getTextSize(text, font, scale, 1)
-        x = max(0, min(x, self.pixels.shape[1] - width - 2))
+        width = self.width_of(text)
+        x = max(0, min(x, self.pixels.shape[1] - width))
         y = max(0, min(y, self.pixels.shape[0] - bar))
-        cv2.rectangle(self.pixels, (x, y), (x + width + 2, y + bar), colour, cv2.FILLED)
+        cv2.rectangle(self.pixels, (x, y), (x + width, y + bar), colour, cv2.FILLED)
         dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 140
         ink = (255, 255, 255) if dark else (0, 0, 0)
         cv2.putText(self.pixels, text, (x + 1, y + self._letter()[0]), font, scale, ink, 1, cv2.LINE_AA)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 from tasks.drawing import Picture, class_colour
 from tasks.label_map import LabelMap
 
+CROWD = 12  # more boxes than this are many
+
 
 def draw_boxes(
     picture: Picture,
@@ -19,6 +21,8 @@ def draw_boxes(
 ) -> None:
     """Outline each box on a picture in its class's colour and write its name and score on it.
 
+    Among many boxes those narrower than their names have none, which would hide what the image shows.
+
     Args:
         picture: drawn on.
         boxes: (N, 4), x1 y1 x2 y2 in pixels of the original image.
@@ -26,6 +30,7 @@ def draw_boxes(
         classes: names.
         scores: (N,), 0 .. 1, or None for annotations.
     """
+    crowded = len(boxes) > CROWD
     line = max(1, round(max(picture.pixels.shape[:2]) / 400))
     # Worst first, so that the best detection lies on top.
     for index in reversed(range(len(boxes))):
@@ -34,6 +39,8 @@ def draw_boxes(
         left, top, right, bottom = (round(picture.zoom * float(value)) for value in boxes[index])
         cv2.rectangle(picture.pixels, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
         text = classes.names[label] + ("" if scores is None else f" {scores[index]:.2f}")
+        if crowded and right - left < picture.width_of(text):
+            continue
         # Above the box where there is room, else inside it.
         picture.write(text, left, top - picture.bar if top >= picture.bar else top, colour)
 

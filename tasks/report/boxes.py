@@ -34,7 +34,7 @@ CONFUSIONS = (
     f"Of those that score at least {SHOWN_FROM}, at an IoU of 0.5 or more. The last column is what was missed, the "
     "last row what was found where nothing is annotated."
 )
-SIZES = (("s", "small", "below 32 x 32 px"), ("m", "medium", "to 96 x 96 px"), ("l", "large", "above"))
+SIZES = (("s", "small", "below 32 x 32"), ("m", "medium", "to 96 x 96"), ("l", "large", "above"))
 
 
 def box_blocks(results: ImageResults, measured: Measured) -> list[Block]:
@@ -105,7 +105,8 @@ def _sizes_figure(prefix: str, measured: Measured) -> list[Figure]:
         axes.grid(axis="x", visible=False)
 
     told = [f"{name}: {metric(value)}" + (f", {span(b.low, b.high)}" if b else "") for name, value, b in shown]
-    caption = ", ".join(f"{name} {limit}" for _, name, limit in SIZES) + " of the image; the line is the interval"
+    limits = ", ".join(f"{name} {limit}" for _, name, limit in SIZES)
+    caption = f"in pixels of the image: {limits}; the line is the interval"
     return [Figure("By size of the object", chart(draw), f"AP by size. {'; '.join(told)}.", caption)]
 
 

@@ -1,6 +1,6 @@
 """How a run, or several, went: losses, metrics, learning rate, gradient norm, speed, and waiting for data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def training_figures(runs: Mapping[str, Sequence[Record]]) -> list[Figure]:
         (lines,) = runs.values()
         parts = {name: _points(lines, _loss(name)) for name in names}
         figures += [
-            _together(dict(list(parts.items())[i : i + 4]), i) for i in range(0, min(len(parts), MOST_LOSSES), 4)
+            _together(dict(list(parts.items())[i : i + 4]), i, names) for i in range(0, min(len(parts), MOST_LOSSES), 4)
         ]
     elif len(names) > 1:
         figures += [_figure(runs, name, _loss(name)) for name in list(names)[:MOST_LOSSES]]
@@ -119,9 +119,13 @@ def _figure(
     return Figure(title, chart(draw), f"{title} over steps. {'. '.join(told)}.", caption)
 
 
-def _together(parts: Mapping[str, Points], first: int) -> Figure:
-    """Up to four losses of a run in one chart, on a logarithmic scale where all are positive."""
-    names = [name.rsplit("/", 1)[-1].removeprefix("loss_").replace("_", " ") for name in parts]
+def _together(parts: Mapping[str, Points], first: int, every: Iterable[str]) -> Figure:
+    """Up to four losses of a run in one chart, on a logarithmic scale where all are positive; the names of all losses
+    tell whether those of several heads have to be told apart.
+    """
+    several = len({name.split("/", 1)[0] for name in every}) > 1
+    names = [name if several else name.rsplit("/", 1)[-1] for name in parts]
+    names = [name.replace("/loss_", ": ").removeprefix("loss_").replace("_", " ") for name in names]
 
     def draw(axes: Axes) -> None:
         for number, points in enumerate(parts.values()):

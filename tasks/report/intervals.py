@@ -60,7 +60,7 @@ def metric_blocks(measured: Measured, headline: Sequence[str], classes: Sequence
         if any(name in values for name in names):
             cells = [Cell(metric(values.get(name, -1)), note=_between(intervals.get(name))) for name in names]
             rows.append([label, *cells])
-    if rows:
+    if len(rows) > 1:  # of a single class these are the numbers above
         blocks.append(Table("By class", ["class", *kinds], rows, folded=len(rows) > MOST_CLASSES))
     table = [[name, metric(value), _between(intervals.get(name))] for name, value in overall.items()]
     blocks.append(Table("All metrics", ["metric", "value", f"{CONFIDENCE:.0%} interval"], table, folded=True))

@@ -121,6 +121,8 @@ def _curves(present: npt.NDArray[np.bool_], scores: Floats, names: tuple[str, ..
     keys = [names[label] for label in chosen]
     shown = ", ".join(keys)
     caption = f"{len(chosen)} of {len(names)} classes" if len(chosen) < len(names) and len(names) > 2 else ""
+    if len(chosen) == 1:
+        caption = f"of {shown}"
     return [
         Figure("Precision and recall", chart(draw_precision), f"Precision against recall of {shown}.", caption, keys),
         Figure("ROC", chart(draw_roc), f"True against false positive rate of {shown}.", caption, keys),

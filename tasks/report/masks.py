@@ -5,7 +5,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from tasks.image_results import ImageResults
-from tasks.report.blocks import Block, Figure, Figures
+from tasks.report.blocks import Block, Figure, Figures, Text
 from tasks.report.chart import chart, colour
 from tasks.report.matrix import confusion_table
 from tasks.report.numbers import metric
@@ -20,7 +20,8 @@ def mask_blocks(results: ImageResults) -> list[Block]:
     """How the images differ, what size does, and the pixels that are confused."""
     each = dice(results.arrays["counts"])[:, 1:]
     figures = [_distribution(results, each), _by_size(results, each)]
-    blocks: list[Block] = [Figures([figure for figure in figures if figure is not None])]
+    blocks: list[Block] = [Text(told, quiet=True)] if (told := _unit(results)) else []
+    blocks.append(Figures([figure for figure in figures if figure is not None]))
     if not results.options["overlapping"]:
         matrix, names = results.arrays["confusion"], ["background", *results.labels.names]
         if not results.options["background"]:
@@ -45,6 +46,18 @@ def worst_masks(results: ImageResults) -> list[Ranked]:
             )
             ranked.append(Ranked(results.images[int(results.arrays["index"][place])], note))
     return ranked
+
+
+def _unit(results: ImageResults) -> str:
+    """What lengths are in; nothing of results of an older version, which do not tell."""
+    known = results.arrays.get("millimetres")
+    if known is None or not len(known):
+        return ""
+    if known.all():
+        return "HD95 is in mm."
+    if not known.any():
+        return "HD95 is in pixels: no spacing is known."
+    return f"HD95 mixes mm ({known.sum():,} images) and pixels (the others, whose spacing is not known)."
 
 
 def _shown(results: ImageResults, each: Floats) -> list[int]:

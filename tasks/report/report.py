@@ -141,7 +141,9 @@ def _head_section(
             blocks += label_blocks(results)
     if illustrator is not None:
         blocks += _worst(head, results, illustrator, images)
-    what = {"boxes": "boxes", "instances": "boxes and masks", "masks": "masks", "labels": "labels"}[results.kind]
+    what = {"instances": "boxes and masks"}.get(results.kind, results.kind)
+    if results.options.get("target") == "regression":
+        what = "numbers"
     return Section(f"head-{head}", what.capitalize() if head == what else f"{head}: {what}", blocks)
 
 

@@ -110,7 +110,8 @@ class SegmentationScorer(Scorer):
 
     def arrays(self) -> Arrays:
         """`index` (I,) of the images in the split; `counts` (I, K + 1, 3), `hd95` and `surface_dice` (I, K) as in
-        `ImageScores`; `confusion` (K + 1, K + 1) of all pixels, zeros where classes may overlap.
+        `ImageScores`; `confusion` (K + 1, K + 1) of all pixels, zeros where classes may overlap; `millimetres` (I,),
+        where lengths are not in pixels.
         """
         matrix = np.zeros((len(self.labels) + 1, len(self.labels) + 1), np.int64)
         for scores in self.scored:
@@ -123,6 +124,7 @@ class SegmentationScorer(Scorer):
             "hd95": by_image["HD95"],
             "surface_dice": by_image["surface_Dice"],
             "confusion": matrix,
+            "millimetres": np.array([scores.millimetres for scores in self.scored], np.bool_),
         }
 
     def options(self) -> dict[str, Any]:
