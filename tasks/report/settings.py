@@ -63,10 +63,19 @@ def default_leaves(config: Experiment) -> Leaves:
 
 
 def differences(configs: Sequence[Experiment]) -> list[tuple[str, list[Any]]]:
-    """Settings that are not the same in all configs, with the value of each; a missing one is None."""
+    """Settings that are not the same in all configs, with the value of each; a missing one is None.
+
+    Of a head that some lack, its name stands for all of its settings.
+    """
+    heads = dict.fromkeys(head for config in configs for head in config.heads)
+    missing = {f"heads.{head}": head for head in heads if any(head not in config.heads for config in configs)}
     each = [leaves(config.model_dump(mode="json")) for config in configs]
-    names = dict.fromkeys(name for own in each for name in own)
+    names = dict.fromkeys(name for own in each for name in own if ".".join(name.split(".")[:2]) not in missing)
     rows = [(name, [own.get(name) for own in each]) for name in names]
+    rows += [
+        (place, [config.heads[head].name if head in config.heads else None for config in configs])
+        for place, head in missing.items()
+    ]
     return [(name, values) for name, values in rows if any(value != values[0] for value in values[1:])]
 
 

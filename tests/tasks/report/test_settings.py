@@ -1,6 +1,13 @@
 """Where settings come from, how configs differ, and how they are written."""
 
-from tasks.config import ClassificationConfig, Experiment, FasterRCNNConfig, OptimizerConfig, PluginHeadConfig
+from tasks.config import (
+    ClassificationConfig,
+    Experiment,
+    FasterRCNNConfig,
+    OptimizerConfig,
+    PluginHeadConfig,
+    UNetConfig,
+)
 from tasks.report.settings import differences, given_names, leaves, shown, sources
 
 
@@ -30,11 +37,14 @@ def test_heads_of_others_have_no_defaults() -> None:
 
 
 def test_differences() -> None:
-    first, other = Experiment(heads={"boxes": FasterRCNNConfig()}), Experiment()
+    first, other = Experiment(heads={"boxes": FasterRCNNConfig()}), Experiment(heads={"masks": UNetConfig()})
     other.optimizer.lr = 0.5
     found = dict(differences([first, other]))
-    assert found["optimizer.lr"] == [0.02, 0.5]
-    assert found["heads.boxes.name"] == ["faster_rcnn", None]
+    assert found.pop("optimizer.lr") == [0.02, 0.5]
+    assert found == {"heads.boxes": ["faster_rcnn", None], "heads.masks": [None, "unet"]}
+    other.heads = {"boxes": FasterRCNNConfig(nms_iou=0.6), "more": FasterRCNNConfig()}
+    found = dict(differences([first, other]))
+    assert (found["heads.boxes.nms_iou"], found["heads.more"]) == ([0.5, 0.6], [None, "faster_rcnn"])
     assert differences([first, first.model_copy(deep=True)]) == []
 
 
