@@ -31,6 +31,21 @@ class TrainArguments:
 
 
 @dataclass
+class TrainOnRayArguments:
+    """Train on a Ray cluster, or on this machine if RAY_ADDRESS names none. What tools/train.py would be given follows
+    a `--`: a config, --out with a folder that all hosts see, and any field."""
+
+    processes: int = 2
+    """How many; each takes a part of every batch."""
+    gpus: bool = False
+    """Give each a GPU."""
+    cpus: int = 1
+    """Cores that each is given."""
+    max_failures: int = 0
+    """Start all again, from the last checkpoint, so many times when one is lost."""
+
+
+@dataclass
 class CrossValidateArguments:
     """Train an experiment fold by fold and score every image by the model that has not seen it."""
 

@@ -15,6 +15,7 @@ from tasks.arguments import (
     PredictArguments,
     ReplayArguments,
     TrainArguments,
+    TrainOnRayArguments,
 )
 from tasks.benchmark.arguments import BenchmarkArguments
 from tasks.checking.arguments import CheckArguments
@@ -50,6 +51,15 @@ def train(argv: Sequence[str]) -> None:
         source=arguments.config,
         origin=origin,
     )
+
+
+def train_on_ray(argv: Sequence[str]) -> None:
+    """`tools/train_on_ray.py`."""
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    arguments = parse(TrainOnRayArguments, argv[:cut])
+    from tasks.ray_training import train_on_ray
+
+    train_on_ray(arguments, argv[cut + 1 :])
 
 
 def _keep_heads(arguments: TrainArguments) -> None:
@@ -212,6 +222,7 @@ COMMANDS = {
     "plan": plan,
     "check": check,
     "train": train,
+    "train_on_ray": train_on_ray,
     "cross_validate": cross_validate,
     "evaluate": evaluate,
     "predict": predict,

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -32,7 +33,9 @@ class StopSignals:
         self.asked, self.at_once = False, ""
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Signals are for the main thread; in another, as under Ray, whoever started it hears them.
+        heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._hear) for number in heard}
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._told_elsewhere
         return self
 
