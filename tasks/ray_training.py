@@ -9,6 +9,7 @@ from typing import Any
 from backbones.errors import UserError
 from tasks.arguments import TrainArguments, TrainOnRayArguments
 from tasks.experiment_choice import choose_experiment
+from tasks.output import writing
 
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = 'expected Ray to be installed, here and on the cluster: pip install "polyhead[ray]"'
@@ -41,16 +42,17 @@ def train_on_ray(arguments: TrainOnRayArguments, argv: Sequence[str]) -> None:
     except ImportError:
         raise UserError(MISSING) from None
 
-    place, begin = Path.cwd(), train_one_process
+    place, shared = Path.cwd(), chosen.out.resolve().parent
 
     def work(_: Mapping[str, Any]) -> None:
-        begin(argv, place, arguments.max_failures)
+        train_one_process(argv, place, arguments.max_failures)
 
     cpus = arguments.processes * arguments.cpus
-    alone = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(cpus, os.cpu_count() or 1)}
-    ray.init(ignore_reinit_error=True, include_dashboard=False, runtime_env={"env_vars": _environment()}, **alone)
+    here = None if os.environ.get("RAY_ADDRESS") else max(cpus, os.cpu_count() or 1)
+    ray.init(num_cpus=here, include_dashboard=False, runtime_env={"env_vars": _environment()})
     try:
-        with tempfile.TemporaryDirectory(prefix="polyhead-ray-") as own:  # what Ray itself notes down
+        # What Ray itself notes down, where all hosts see it, which it looks after.
+        with writing(shared), tempfile.TemporaryDirectory(prefix=".ray-", dir=_made(shared)) as own:
             TorchTrainer(
                 work,
                 train_loop_config={},
@@ -78,6 +80,11 @@ def train_one_process(argv: Sequence[str], place: Path, max_failures: int) -> No
     from tasks.cli import train
 
     train(argv)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _environment() -> dict[str, str]:

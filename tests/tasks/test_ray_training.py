@@ -41,7 +41,7 @@ def test_as_torchrun_with_a_process_killed(config: Path, tmp_path: Path) -> None
             stderr=subprocess.STDOUT,
         )
         try:
-            killed, end = 0, time.monotonic() + 240
+            killed, end = 0, time.monotonic() + 400
             while driver.poll() is None and time.monotonic() < end:
                 if not killed and latest_checkpoint(run / "checkpoints") is not None:
                     killed = _kill_a_worker(driver.pid)
