@@ -58,14 +58,16 @@ def read_run(path: Path) -> Run:
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise UserError(f"{path}: no run there, since it has no config.json; expected the folder of a run")
-    config = read_experiment(folder.config).experiment
+    config, starts = read_experiment(folder.config).experiment, whole_lines(folder.starts)
+    if starts:  # a run may be resumed with other settings than it began with
+        config = Experiment.model_validate(starts[-1]["config"])
     records = folder.records()
     return Run(
         folder,
         config,
         [record for record in records if "loss" in record],
         [record for record in records if "metrics" in record],
-        whole_lines(folder.starts),
+        starts,
         read_results(folder, config),
     )
 

@@ -122,6 +122,17 @@ def test_where_settings_come_from(tiny: Experiment, written, command, tmp_path: 
     assert "--optimizer.lr 0.004" in page
 
 
+def test_a_run_that_was_resumed_with_other_settings(trained: Path, command, copy) -> None:
+    run = copy(trained)
+    said = command("train", "--resume", run, "--schedule.epochs", "2")
+    assert said.code == 0, said.error
+    assert command("report", run, "--draws", "0", "--images", "0").code == 0
+    page = (run / "report.html").read_text()
+    assert "<dd>2 epochs</dd>" in page
+    rows = re.findall(r'<th scope="row">([\w.]+)</th><td>([^<]*)</td><td>([^<]*)</td>', page.replace("<wbr>", ""))
+    assert ("schedule.epochs", "2", "command line") in rows
+
+
 def test_several_heads_of_several_data_sets(tiny_sources: Experiment, written, command, tmp_path: Path) -> None:
     """Each head has a section, one that learns from two data sets one for each; as do results that are made again."""
     tiny_sources.data.sources["more"] = SourceConfig(root=tiny_sources.data.sources["objects"].root, heads=("boxes",))
@@ -198,6 +209,7 @@ def test_data_that_are_gone_are_told(trained: Path, command, copy, tmp_path: Pat
     config = json.loads((run / "config.json").read_text())
     config["data"]["root"] = str(tmp_path / "gone")
     (run / "config.json").write_text(json.dumps(config))
+    (run / "starts.jsonl").unlink()  # which would say where they were
     assert command("report", run, "--draws", "0").code == 0
     text = check((run / "report.html").read_text()).text
     assert "The worst images cannot be shown: data.root" in text
