@@ -42,8 +42,16 @@ NOT_OURS = ("pip install", "POLYHEAD_DATA=", "curl ")
 # Their arguments are read and no more: they need several machines, reference data, others' files, or many minutes, or
 # do not end.
 ONLY_READ = (
-    *("torchrun", "tools/serve.py", "tools/benchmark.py", "tools/study_depth.py", ".pkl", "1x_coco.pth"),
-    *("BCCD", "pneumonia28", "isbi2012", "--data.root nuclei"),
+    *(
+        "torchrun",
+        "tools/train_on_ray.py",
+        "tools/serve.py",
+        "tools/benchmark.py",
+        "tools/study_depth.py",
+        ".pkl",
+        "1x_coco.pth",
+    ),
+    *(".pkl", "1x_coco.pth", "BCCD", "pneumonia28", "isbi2012", "--data.root nuclei"),
 )
 # Less than what a person would train, and without the network.
 TRAINING = (
@@ -90,6 +98,8 @@ def only_read(line: str) -> bool:
 def words_of(line: str) -> tuple[str, list[str]]:
     """The name of a command and its words, of `python tools/NAME.py WORDS`; what launches it is left out."""
     words = shlex.split(line, comments=True)
+    if "--" in words:  # tools/train_on_ray.py launches what tools/train.py takes
+        return "train", words[words.index("--") + 1 :]
     place = next(number for number, word in enumerate(words) if word.startswith("tools/"))
     return words[place].removeprefix("tools/").removesuffix(".py"), words[place + 1 :]
 
