@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from backbones.errors import UserError
 from tasks.checkpoint import best_checkpoint, latest_checkpoint
 from tasks.config import Experiment
-from tasks.experiment_file import read_experiment
+from tasks.experiment_file import explain, read_experiment
 from tasks.head_choice import learning_heads
 from tasks.image_results import ImageResults
 from tasks.run_folder import RunFolder, whole_lines
@@ -60,7 +62,10 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path}: no run there, since it has no config.json; expected the folder of a run")
     config, starts = read_experiment(folder.config).experiment, whole_lines(folder.starts)
     if starts:  # a run may be resumed with other settings than it began with
-        config = Experiment.model_validate(starts[-1]["config"])
+        try:
+            config = Experiment.model_validate(starts[-1].get("config"))
+        except ValidationError as error:
+            raise UserError(f"{folder.starts}: its last line holds no config ({explain(error)})") from None
     records = folder.records()
     return Run(
         folder,

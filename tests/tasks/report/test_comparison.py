@@ -141,9 +141,9 @@ def test_the_tool_on_two_runs(trained_labels: Path, command, tmp_path: Path) -> 
     first, other = tmp_path / "first", tmp_path / "<b>other"
     for run in (first, other):
         shutil.copytree(trained_labels, run)
-    config = json.loads((other / "config.json").read_text())
-    config["optimizer"]["lr"] = 0.123
-    (other / "config.json").write_text(json.dumps(config))
+    start = json.loads((other / "starts.jsonl").read_text().splitlines()[-1])
+    start["config"]["optimizer"]["lr"] = 0.123
+    (other / "starts.jsonl").write_text(json.dumps(start) + "\n")
     shutil.rmtree(other / "results")
     page = tmp_path / "page.html"
     said = command("compare", first, other, "--out", page, "--draws", "200")

@@ -268,3 +268,9 @@ def test_every_block_is_well_formed() -> None:
     found = check(page)
     assert "b" not in found.tags
     assert "onclick" in found.text
+
+
+def test_a_damaged_start_is_told(trained_labels: Path, copy: Callable[[Path], Path], command) -> None:
+    run = copy(trained_labels)
+    (run / "starts.jsonl").write_text('{"device": "cpu"}\n')
+    assert "starts.jsonl: its last line holds no config" in command("report", run).complaint
