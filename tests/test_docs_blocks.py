@@ -38,7 +38,7 @@ ARGUMENTS: dict[str, Any] = {
     "study_depth": StudyDepthArguments,
 }
 # What only installs or tests this repository, or asks a server, as tests/tasks/serving does.
-NOT_OURS = ("pip install", "POLYHEAD_DATA=", "curl ")
+NOT_OURS = ("pip install", "POLYHEAD_DATA=", "curl ", "python -m tests.")
 # Their arguments are read and no more: they need several machines, reference data, others' files, or many minutes, or
 # do not end.
 ONLY_READ = (
