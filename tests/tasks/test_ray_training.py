@@ -28,7 +28,7 @@ def config(tiny_masks: Experiment, written: Callable[[Experiment], Path]) -> Pat
     return written(tiny_masks)
 
 
-@pytest.mark.slow
+@pytest.mark.measurement  # starting Ray twice takes minutes on two cores
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install -e ".[ray]"')
 def test_as_torchrun_with_a_process_killed(config: Path, tmp_path: Path) -> None:
     run = tmp_path / "ray"
