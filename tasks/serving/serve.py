@@ -88,7 +88,7 @@ def _warm_up(model: LoadedModel) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named as TCP, since asyncio sends at once only by sockets that are: else each answer waits 40 ms to be acknowledged.
+    # Named as TCP: only by such sockets asyncio sends at once; else each answer waits 40 ms to be acknowledged.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
