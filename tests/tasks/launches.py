@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+RESTARTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+STANDALONE = ("--standalone", "--nproc_per_node", "2")
 
 
 class Launch:
@@ -46,14 +48,17 @@ class Launch:
 
     def pid(self, rank: int) -> int:
         """Of the process that trains as `rank`; waits until it is there."""
-        found: list[int] = []
+        self.wait_until(lambda: rank in self.processes())
+        return self.processes()[rank]
 
-        def there() -> bool:
-            found[:] = [process for process in _descendants(self.process.pid) if _variable(process, "RANK") == rank]
-            return bool(found)
-
-        self.wait_until(there)
-        return min(found)  # Its loader processes inherit the variable.
+    def processes(self) -> dict[int, int]:
+        """Ids of the processes that train, by rank, as far as they are there now."""
+        found: dict[int, int] = {}
+        for process in sorted(_descendants(self.process.pid), reverse=True):
+            rank = _variable(process, "RANK")
+            if rank is not None:
+                found[rank] = process  # The lowest id last: its loader processes inherit the variable.
+        return found
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 120) -> None:
         end = time.monotonic() + seconds

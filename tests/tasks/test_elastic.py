@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from safetensors.numpy import load_file
 from backbones import UserError
 from tasks.config import Experiment
 from tasks.elastic import run_begun_before_restart
-from tests.tasks.launches import Launch
+from tests.tasks.hosts import Hosts
+from tests.tasks.launches import RESTARTS, STANDALONE, Launch
 from tests.tasks.test_resume import latest_step
 
-RESTARTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-STANDALONE = ("--standalone", "--nproc_per_node", "2")
 Command = Callable[..., object]
 
 
@@ -87,55 +85,35 @@ def test_a_process_that_is_stopped_is_reported(config: Path, launch: Callable[..
 
 
 @pytest.fixture
-def two_hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces joined by a cable: 10.77.0.1 and 10.77.0.2."""
+def two_hosts() -> Iterator[Hosts]:
     if os.geteuid() or not shutil.which("ip"):
         pytest.skip("network namespaces need root and iproute2")
-    names = (f"host-a-{os.getpid()}", f"host-b-{os.getpid()}")
-    ip("netns", "add", names[0])
-    ip("netns", "add", names[1])
-    ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
-    for number, name in enumerate(names, 1):
-        inside = ("-n", name)
-        ip(*inside, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
-        ip(*inside, "link", "set", "cable", "up")
-        ip(*inside, "link", "set", "lo", "up")
-    yield names
-    for name in names:
-        ip("netns", "delete", name)
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    with Hosts() as hosts:
+        yield hosts
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("long", [False, True])
 def test_two_hosts_and_a_network_that_goes_away(
-    long: bool, config: Path, launch: Callable[..., Launch], tmp_path: Path, two_hosts: tuple[str, str]
+    long: bool, config: Path, launch: Callable[..., Launch], tmp_path: Path, two_hosts: Hosts
 ) -> None:
     """A short cut is waited for; after a long one, processes that gave each other up are started again."""
     alone = launch(config, "--out", tmp_path / "alone")
     assert alone.end() == 0, alone.said()
     run = tmp_path / "hosts"
-    options = (
-        *("--nnodes", "2", "--nproc_per_node", "1", "--max_restarts", "5", "--rdzv_backend", "c10d"),
-        *("--rdzv_endpoint", "10.77.0.1:29400", "--rdzv_id", "test"),
-    )
-    hosts = []
-    for name in two_hosts:
-        prefix = ("ip", "netns", "exec", name)
-        words = (config, "--out", run, "--runner.stall_seconds", "2")
-        interface = {"GLOO_SOCKET_IFNAME": "cable", **RESTARTS}
-        local = ("--local_addr", f"10.77.0.{len(hosts) + 1}", "--rdzv_conf", f"is_host={int(not hosts)}")
-        hosts.append(launch(*words, options=(*options, *local), prefix=prefix, environment=interface))
-    hosts[0].wait_until(lambda: latest_step(run) >= 6)
-    ip("-n", two_hosts[1], "link", "set", "cable", "down")
-    hosts[0].wait_until(lambda: "stalled:" in hosts[0].said() + hosts[1].said(), 60)
-    if long:
-        hosts[0].wait_until(lambda: "failed (exitcode" in hosts[0].said(), 60)
-    ip("-n", two_hosts[1], "link", "set", "cable", "up")
-    codes = [host.end() for host in hosts]
+    words = (config, "--out", run, "--runner.stall_seconds", "2")
+    hosts = [two_hosts.launch(number, words, tmp_path / f"host_{number}.txt", restarts=5) for number in (0, 1)]
+    try:
+        hosts[0].wait_until(lambda: latest_step(run) >= 6)
+        two_hosts.cut()
+        hosts[0].wait_until(lambda: "stalled:" in hosts[0].said() + hosts[1].said(), 60)
+        if long:
+            hosts[0].wait_until(lambda: "failed (exitcode" in hosts[0].said(), 60)
+        two_hosts.join()
+        codes = [host.end() for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
     assert codes == [0, 0], hosts[0].said() + hosts[1].said()
     assert ("resumed after step" in hosts[0].said() + hosts[1].said()) == long
     assert weights(run) == weights(tmp_path / "alone")
