@@ -26,12 +26,14 @@ from tasks.experiment_file import ExperimentFile
 from tasks.explanation.arguments import ExplainArguments
 from tasks.export.arguments import ExportArguments
 from tasks.head_choice import keep_heads
+from tasks.launcher import end_with_torchrun
 from tasks.report.arguments import BrowseArguments, CompareArguments, ReportArguments
 from tasks.serving.arguments import ServeArguments
 
 
 def train(argv: Sequence[str]) -> None:
     """`tools/train.py`."""
+    end_with_torchrun()
     resume = early_options(argv, "--resume").get("--resume")
     resumed = ExperimentFile(Path(resume), experiment_of_run(Path(resume))) if resume else None
     arguments, origin = choose_experiment(TrainArguments, argv, resumed)

@@ -27,7 +27,7 @@ from tasks.progress import Reporter
 from tests.faults.kills import ROOT, experiment
 from tests.faults.scene import GIVEN_UP, RECOVERY_SECONDS, Scene
 from tests.tasks.hosts import Hosts
-from tests.tasks.launches import STANDALONE, Launch
+from tests.tasks.launches import STANDALONE, Launch, running
 from tests.tasks.test_resume import outcome
 
 FAULTS_A_RUN = 5
@@ -79,6 +79,20 @@ def network_cut_long(scene: Scene) -> None:
     scene.wait_for_steps()
 
 
+def torchrun_killed(scene: Scene) -> None:
+    """torchrun alone dies, its processes with it, and the same command is started again."""
+    scene.wait_for_steps()  # before they train, processes do not know yet that they are torchrun's
+    before = scene.processes()
+    scene.launches[0].process.kill()
+    scene.launches[0].process.wait()
+    time.sleep(1)
+    left = [process for process in before if running(process)]
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left, "processes went on without torchrun"
+    scene.start_again(0)
+
+
 def host_killed(scene: Scene) -> None:
     """A host loses its power, torchrun and all, and some time later it is there again and starts the same command.
 
@@ -116,6 +130,7 @@ KINDS = {
     "rank killed": Kind(rank_killed, False, "started again"),
     "rank stopped": Kind(rank_stopped, False, "waited for"),
     "rank stopped for ever": Kind(rank_stopped_for_ever, False, "given up and started again"),
+    "torchrun killed": Kind(torchrun_killed, False, "started again"),
     "network cut short": Kind(network_cut_short, True, "waited for"),
     "network cut long": Kind(network_cut_long, True, "given up and started again"),
     "host killed": Kind(host_killed, True, "started again"),

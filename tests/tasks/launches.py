@@ -80,6 +80,14 @@ class Launch:
         self.process.wait()
 
 
+def running(pid: int) -> bool:
+    """Whether a process is there; a dead one that nobody has asked for yet is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _descendants(pid: int) -> list[int]:
     children = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -13,7 +13,7 @@ from accelerate.accelerator import Accelerator
 from safetensors.numpy import load_file
 
 from backbones import UserError
-from tasks.config import Experiment
+from tasks.config import Experiment, RunnerConfig
 from tasks.elastic import run_begun_before_restart
 from tests.tasks.hosts import Hosts
 from tests.tasks.launches import RESTARTS, STANDALONE, Launch
@@ -117,6 +117,15 @@ def test_two_hosts_and_a_network_that_goes_away(
     assert codes == [0, 0], hosts[0].said() + hosts[1].said()
     assert ("resumed after step" in hosts[0].said() + hosts[1].said()) == long
     assert weights(run) == weights(tmp_path / "alone")
+
+
+def test_hosts_wait_for_each_other_as_long_as_processes_do() -> None:
+    """The command of the docs: torchrun would end after a minute without network, long before its processes do."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "several_processes.md"
+    commands = [block for block in page.read_text().split("```") if "--rdzv_endpoint" in block]
+    assert commands
+    for command in commands:
+        assert f"read_timeout={3 * RunnerConfig().stall_seconds:.0f} " in command
 
 
 def test_restarts_need_a_folder(

@@ -25,6 +25,7 @@ from tasks.config import (
     OptimizerConfig,
 )
 from tests.conftest import SMALL_DETECTOR
+from tests.tasks.launches import running
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,11 +47,8 @@ class Trainer:
         self.pid = int(self.server.stdout.readline())
 
     def running(self) -> bool:
-        """The server has not collected the process, so its id is still its own; a dead one is a zombie."""
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-        except FileNotFoundError:
-            return False
+        """The server has not collected the process, so its id is still its own."""
+        return running(self.pid)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # The exit code will tell.
