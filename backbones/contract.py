@@ -62,6 +62,14 @@ class Backbone(nn.Module, ABC):
         """
         return weights
 
+    def blocks(self) -> list[nn.Module]:
+        """Modules that `forward` calls, each as a whole and none within another, one after another.
+
+        Where weights are divided among processes, those of one block at a time are gathered. Unless a network names
+        its blocks, all of its weights are gathered at once.
+        """
+        return []
+
     def stage_of(self, parameter: str) -> int:
         """How deep a parameter lies, by its name: 0 is nearest to the image.
 

@@ -147,6 +147,9 @@ class ResNet(StagedBackbone):
     def parts(self) -> list[list[nn.Module]]:
         return self._parts_of_layers(self.conv1, self.bn1)
 
+    def blocks(self) -> list[nn.Module]:
+        return [block for stage in self._layers() for block in stage]
+
 
 D18, D34, D101, D152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
 D50 = D34

@@ -228,6 +228,8 @@ class RunnerConfig(Section):
     """Validation images drawn with predictions after each evaluation."""
     report: bool = True
     """Write report.html, curves, metrics and errors on one page, when training is done."""
+    shard: bool = False
+    """Several processes: each keeps only its share of the weights, gradients and optimizer state (FSDP)."""
     stall_seconds: Positive = 600.0
     """Several processes: one that has not gone on for so long is reported with its stack, at 3 times given up."""
     tensorboard: bool = False

@@ -37,6 +37,8 @@ def build_accelerator(config: RunnerConfig, unused_weights: bool = False) -> Acc
         precision = "bf16" if multiplies_bf16(device) else "fp16" if device == "cuda" else "fp32"
     if precision == "fp16" and device != "cuda":
         raise UserError(f"runner.precision is fp16, which needs CUDA; the device is {device}: use bf16 or fp32")
+    if config.shard and precision == "fp16":  # each process would scale by its own gradients
+        raise UserError("runner.shard does not go with fp16, whose gradients are scaled; use --runner.precision bf16")
     if device == "cpu":
         keep_freed_memory()
     if config.deterministic:
@@ -74,7 +76,7 @@ def multiplies_bf16(device: str) -> bool:
     return False
 
 
-def describe(accelerator: Accelerator) -> str:
+def describe(accelerator: Accelerator, config: RunnerConfig) -> str:
     """One line for the start of a run: "cpu (2 threads), bf16, 1 process"."""
     device = str(accelerator.device)
     if accelerator.device.type == "cpu":
@@ -84,4 +86,5 @@ def describe(accelerator: Accelerator) -> str:
         device += f" ({torch.cuda.get_device_name()})"
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     count = accelerator.num_processes
-    return f"{device}, {precision}, {count} process{'es' if count > 1 else ''}"
+    shares = ", each with its share of the weights" if config.shard and count > 1 else ""
+    return f"{device}, {precision}, {count} process{'es' if count > 1 else ''}{shares}"

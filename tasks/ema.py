@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tasks.sharding import own_shares
+
 
 class MovingAverage:
     """Follows a model: `average = decay * average + (1 - decay) * weights`; other state, such as counts, is copied.
@@ -32,7 +34,7 @@ class MovingAverage:
                 currents.append(tensor)
             else:
                 self.tensors[name].copy_(tensor)
-        torch._foreach_lerp_(averages, currents, weight)
+        torch._foreach_lerp_(own_shares(averages), own_shares(currents), weight)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from tasks.config import OptimizerConfig, ScheduleConfig
 from tasks.lamb import Lamb
@@ -55,7 +56,11 @@ def build_optimizer(model: Model, config: OptimizerConfig, weights_lr_factor: fl
     # One kernel over all weights instead of several passes each; the RMSprop of torch has no such kernel.
     match config.name:
         case "sgd":
-            sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+            # torch has no such kernel of SGD for shares of weights.
+            one_kernel = not any(isinstance(weight, DTensor) for weight in model.parameters())
+            sgd = torch.optim.SGD(
+                groups, lr=config.lr, momentum=config.momentum, fused=one_kernel, foreach=not one_kernel
+            )
             if config.momentum:  # else it fails where weights get their first gradient at different steps
                 for weight in (weight for group in groups for weight in group["params"]):
                     sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)

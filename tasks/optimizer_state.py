@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tasks.sharding import share_of
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
     """The optimizer's state, keyed `"<parameter>/<slot>"`."""
@@ -25,7 +27,7 @@ def restore_optimizer(
         name, slot = key.rsplit("/", 1)
         parameter = parameters[name]
         if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(share_of(value, parameter))
         else:  # Adam's count of steps, a scalar, stays where the optimizer keeps it.
             value = value.to(parameter.device)
         optimizer.state[parameter][slot] = value

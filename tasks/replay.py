@@ -17,6 +17,7 @@ from tasks.experiment_file import read_experiment
 from tasks.optim import learning_rate_factor
 from tasks.progress import Reporter
 from tasks.runner import Runner
+from tasks.sharding import total_norm
 from tasks.training import build_runner
 
 
@@ -106,7 +107,7 @@ def _take(runner: Runner, run: Path, step: int) -> Replayed:
     runner.accelerator.unscale_gradients()
     norms = gradient_norms(stepper.bare)
     gradients = [weight.grad for weight in stepper.bare.parameters() if weight.grad is not None]
-    total = float(nn.utils.get_total_norm(gradients))
+    total = float(total_norm(gradients))
     ended = time.perf_counter()
     first = ""
     if not all(torch.isfinite(torch.tensor([*map(float, losses.values()), total]))):
@@ -133,7 +134,7 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     for name, module in model.named_modules():
         own = [weight.grad for weight in module.parameters(recurse=False) if weight.grad is not None]
         if own:
-            norms[name] = float(nn.utils.get_total_norm(own))
+            norms[name] = float(total_norm(own))
     return norms
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import broadcast_object_list
-from torch import distributed, nn
+from torch import distributed
 
 from backbones.errors import UserError
-from tasks.checkpoint import mark_best, prune_checkpoints, save_checkpoint
+from tasks.checkpoint import Tensors, mark_best, prune_checkpoints, save_checkpoint
 from tasks.config import Experiment
 from tasks.data.loader import TrainingLoader
 from tasks.data.sample import Batch
@@ -35,6 +35,7 @@ from tasks.optim import count_steps
 from tasks.progress import Reporter, TrainingProgress
 from tasks.run_folder import RunFolder
 from tasks.run_log import RunLog
+from tasks.sharding import held_whole, total_norm
 from tasks.stall_watch import StallWatch
 from tasks.stepper import Stepper
 
@@ -167,7 +168,7 @@ class Runner:
         if not due or any(record["step"] == self.step for record in self.history):
             return
         ema, model = self.stepper.ema, self.stepper.bare
-        with ema.applied(model) if ema else nullcontext():
+        with ema.applied(model) if ema else nullcontext(), held_whole(model):
             self._share_buffers()
             self.signals.at_once = self._stopped()
             metrics = self.evaluator.evaluate(self.predictor, self.reporter, self.folder.pictures)
@@ -211,21 +212,23 @@ class Runner:
         if self.stepper.keeps_weights:
             again = partial(self.stepper.search_nonfinite, found.index, list(found.batches))
         self.stepper.step = found.index
-        return keep_evidence(found, self.folder.path, self.accelerator.process_index, again, self._write_checkpoint)
+        save = partial(self._write_checkpoint, self.stepper.tensors())
+        return keep_evidence(found, self.folder.path, self.accelerator.process_index, again, save)
 
-    def _write_checkpoint(self, root: Path) -> Path:
-        tensors, scaler, each = self.stepper.tensors(), self.stepper.scaler(), self.loader.steps_per_epoch
+    def _write_checkpoint(self, tensors: Mapping[str, Tensors], root: Path) -> Path:
+        scaler, each = self.stepper.scaler(), self.loader.steps_per_epoch
         return save_checkpoint(root, self.step, tensors, self.labels, self.config, scaler, each)
 
     def _save(self) -> None:
         self.stepper.watch.check()  # Never over a good checkpoint with weights that a non-finite loss has spoiled.
-        if not torch.isfinite(nn.utils.get_total_norm(self.stepper.bare.parameters())):
+        if not torch.isfinite(total_norm(self.stepper.bare.parameters())):
             raise UserError(
                 f"a weight is not finite after step {self.step}, which is not saved; lower --optimizer.lr; "
                 f"python tools/replay.py {self.folder.path} --step {self.step} takes the step again"
             )
+        tensors = self.stepper.tensors()
         if self.accelerator.is_main_process:
             root = self.folder.checkpoints
-            self.checkpoint = self._write_checkpoint(root)
+            self.checkpoint = self._write_checkpoint(tensors, root)
             prune_checkpoints(root, self.config.runner.keep_last)
         self.saved_at = time.monotonic()

@@ -20,6 +20,7 @@ from tasks.nonfinite import NonFiniteSearch
 from tasks.optim import add_l1_gradient, build_optimizer, learning_rate_factor, set_learning_rate
 from tasks.optimizer_state import optimizer_tensors, restore_optimizer
 from tasks.seeding import derive_seed
+from tasks.sharding import gathered, shard_model, share_of, total_norm
 
 
 class Stepper:
@@ -54,10 +55,7 @@ class Stepper:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.config, self.accelerator, self.steps_per_epoch = config, accelerator, steps_per_epoch
-        self.bare = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(self.bare, config.optimizer, config.losses.lr_factor)
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in self.bare.named_parameters()}
-        self.step = 0
+        self.bare, self.step = model, 0
         if checkpoint is not None:
             if checkpoint.steps_per_epoch != steps_per_epoch:
                 raise UserError(
@@ -65,13 +63,23 @@ class Stepper:
                     f"it {steps_per_epoch} now; resume with what it had, or start anew from it with --init"
                 )
             self.step = checkpoint.step
-            load_weights_strictly(self.bare, checkpoint.tensors("model"), checkpoint.folder)
+            load_weights_strictly(model, checkpoint.tensors("model"), checkpoint.folder)
+        sharded = config.runner.shard and accelerator.num_processes > 1
+        if sharded:
+            shard_model(model, accelerator.device)
+        else:
+            model.to(accelerator.device).to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(model, config.optimizer, config.losses.lr_factor)
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        if checkpoint is not None:
             restore_optimizer(optimizer, self._names, checkpoint.tensors("optimizer"))
         self.ema = MovingAverage(self.bare, config.runner.ema_decay) if config.runner.ema_decay else None
         if self.ema and checkpoint is not None:
-            self.ema.tensors |= {n: t.to(accelerator.device) for n, t in checkpoint.tensors("ema").items()}
-        self.model: nn.Module
-        self.model, self.optimizer = accelerator.prepare(self.bare, optimizer)
+            averages = checkpoint.tensors("ema").items()
+            self.ema.tensors |= {name: share_of(average, self.ema.tensors[name]) for name, average in averages}
+        # Shares are gathered and gradients exchanged by the parts themselves; else by what is put around the model.
+        self.model: nn.Module = accelerator.prepare_model(model, evaluation_mode=sharded)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
         if accelerator.scaler is not None and checkpoint is not None and checkpoint.scaler:  # else it was not fp16
             accelerator.scaler.load_state_dict(checkpoint.scaler)
         # Fused optimizers leave weights as they are where this is 1, without the host asking: so the weights of a step
@@ -102,7 +110,7 @@ class Stepper:
         if self.config.optimizer.l1:
             add_l1_gradient(self.optimizer)
         weights = list(self.model.parameters())
-        self.gradient_norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        self.gradient_norm = total_norm(weight.grad for weight in weights if weight.grad is not None)
         # A gradient scaler looks for itself, lets some gradients overflow and takes such steps back.
         scaled = self.accelerator.scaler is not None
         self.watch.check_step(self.step, batches, None if scaled else self.gradient_norm)
@@ -148,13 +156,13 @@ class Stepper:
         return search.found
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What the next step depends on, as the parts of a checkpoint."""
+        """What the next step depends on, as the parts of a checkpoint; called by all processes alike."""
         parts = {
-            "model": self.bare.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer.optimizer, self._names),
+            "model": gathered(self.bare.state_dict()),
+            "optimizer": gathered(optimizer_tensors(self.optimizer.optimizer, self._names)),
             "losses": self.watch.tensors(),
         }
-        return parts | ({"ema": self.ema.tensors} if self.ema else {})
+        return parts | ({"ema": gathered(self.ema.tensors)} if self.ema else {})
 
     def scaler(self) -> dict[str, Any]:
         """State of the fp16 gradient scaler; empty without one."""

@@ -60,7 +60,7 @@ def train_experiment(
     runner = build_runner(config, out=out, init=init, resume=resume)
     folder, reporter = runner.folder, runner.reporter
     start = f"resumed after step {runner.step}" if runner.step else "new run"
-    device = describe(runner.accelerator)
+    device = describe(runner.accelerator, config.runner)
     reporter.say(f"{device}; {start}; {runner.total_steps} steps; everything goes to {folder.path}")
     if config.schedule.warmup_steps >= runner.total_steps:
         reporter.say(

@@ -128,8 +128,10 @@ def test_images_without_boxes_do_not_hang_a_process(tiny_data: Path, config: Pat
     assert_same_run(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_all_processes(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_loss_that_is_not_finite_stops_all_processes(shares: bool, config: Path, tmp_path: Path) -> None:
     arguments = ["--out", tmp_path / "run", "--optimizer.lr", "1e30", "--schedule.warmup_steps", "0"]
+    arguments += ["--runner.shard"] * shares
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launcher, str(ROOT / "tools" / "train.py"), *map(str, [config, *arguments])],
