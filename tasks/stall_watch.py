@@ -2,7 +2,8 @@
 
 Each process has a thread that tells the others, through the store they found each other by, how long ago its loop went
 on, and once that is too long, the stack of its main thread. A process that is stopped altogether tells nothing any
-more, which is reported as well.
+more, which is reported as well. The first process keeps the store: when that one is stopped, or cut off, calls of the
+store do not return, so they have a thread of their own that nothing waits for.
 """
 
 import json
@@ -61,11 +62,15 @@ class StallWatch:
         self._main = threading.main_thread().ident or 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
+        self._exchange_thread = threading.Thread(target=self._exchange, name="stall signs", daemon=True)
+        self._heard: dict[int, Sign] = {}
 
     def __enter__(self) -> Self:
         self.reporter.last_sign = time.monotonic()
         if self.ranks > 1:
             self._store = PrefixStore("stall_watch", _get_default_store())
+            self._answered = time.monotonic()
+            self._exchange_thread.start()
             self._thread.start()
         return self
 
@@ -75,37 +80,49 @@ class StallWatch:
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()
+            self._exchange_thread.join(1.0)  # not for ever: a store that is gone does not answer
 
-    def _watch(self) -> None:
+    def _exchange(self) -> None:
+        """Tell the others how this process does, and hear how they do."""
         try:
-            counts: dict[int, int] = {}
-            changed: dict[int, float] = {}
             while not self._done.wait(self.pause):
-                own, signs, now = self._tell(), self._signs(), time.monotonic()
-                for rank, sign in signs.items():
-                    if counts.get(rank) != sign.count:
-                        counts[rank], changed[rank] = sign.count, now
-                alive = [rank for rank in signs if now - changed[rank] <= self.seconds]
-                if not own.stack:
-                    self.report = ""
-                # The lowest process that is alive speaks, once all of those have stood still for long enough.
-                elif not self.report and self.rank == min(alive) and all(signs[rank].stack for rank in alive):
-                    self.report = stall_report(signs, alive, self.ranks)
-                    print(self.report, file=sys.stderr, flush=True)
+                self._count += 1
+                self._store.set(str(self.rank), json.dumps(asdict(self._sign())))
+                self._heard = self._signs()
+                self._answered = time.monotonic()
         except RuntimeError:
             return  # The store is gone: the run is ending, in order or not.
 
-    def _tell(self) -> Sign:
-        """Tell the others how this process does."""
-        self._count += 1
+    def _watch(self) -> None:
+        counts: dict[int, int] = {}
+        changed: dict[int, float] = {}
+        while not self._done.wait(self.pause):
+            signs, now = self._heard, time.monotonic()
+            for rank, sign in signs.items():
+                if counts.get(rank) != sign.count:
+                    counts[rank], changed[rank] = sign.count, now
+            if now - self._answered <= self.seconds:
+                # The lowest process that is alive speaks.
+                alive = [rank for rank in signs if now - changed[rank] <= self.seconds]
+                silent, speaker = [rank for rank in range(self.ranks) if rank not in alive], min(alive, default=None)
+            else:
+                # The others cannot be heard; the lowest that does not keep the store speaks.
+                signs, alive, silent, speaker = {self.rank: self._sign()}, [self.rank], [0], 1
+            if not self._sign().stack:
+                self.report = ""
+            # Once all of those that are alive have stood still for long enough.
+            elif not self.report and self.rank == speaker and all(signs[rank].stack for rank in alive):
+                self.report = stall_report(signs, alive, silent)
+                print(self.report, file=sys.stderr, flush=True)
+
+    def _sign(self) -> Sign:
+        """How this process does."""
         idle = time.monotonic() - self.reporter.last_sign
-        sign = Sign(self._count, idle)
         frame = sys._current_frames().get(self._main)
-        if idle > self.seconds and frame is not None:
-            stack = "".join(traceback.format_stack(frame))
-            sign = Sign(self._count, idle, stack, frame.f_code.co_name in WAITING)
-        self._store.set(str(self.rank), json.dumps(asdict(sign)))
-        return sign
+        if idle <= self.seconds or frame is None:
+            return Sign(self._count, idle)
+        stack = "".join(traceback.format_stack(frame))
+        return Sign(self._count, idle, stack, frame.f_code.co_name in WAITING)
 
     def _signs(self) -> dict[int, Sign]:
         """The last sign of every process that has given one, by rank."""
@@ -113,15 +130,14 @@ class StallWatch:
         return {rank: Sign(**json.loads(self._store.get(str(rank)))) for rank in known}
 
 
-def stall_report(signs: Mapping[int, Sign], alive: list[int], ranks: int) -> str:
+def stall_report(signs: Mapping[int, Sign], alive: list[int], silent: list[int]) -> str:
     """Which processes hold up the others, and where they are.
 
     Args:
         signs: the last of each process, by rank.
         alive: ranks that still give signs.
-        ranks: number of processes.
+        silent: ranks that do not.
     """
-    silent = [rank for rank in range(ranks) if rank not in alive]
     holding = [rank for rank in alive if not signs[rank].waiting] if not silent else []
     lines = [f"stalled: no process has gone on for {min(signs[rank].idle for rank in alive):.0f} s"]
     gone = "gives no sign of life: it is stopped, or its host or network is gone"

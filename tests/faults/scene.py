@@ -52,18 +52,22 @@ class Scene:
         """Ids of those that train now."""
         return {process for launch in self.launches for process in launch.processes().values()}
 
-    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str, start_again: bool = False) -> None:
+        """A torchrun that fails meanwhile is a failure, or is started again, as a job scheduler would."""
         end = time.monotonic() + RECOVERY_SECONDS
         while not holds():
-            codes = [launch.process.poll() for launch in self.launches]
-            assert all(code in (None, 0) for code in codes), f"torchrun ended with {codes}: {what}"
+            for host, launch in enumerate(self.launches):
+                code = launch.process.poll()
+                if code:
+                    assert start_again, f"the torchrun of host {host} ended with {code}: {what}"
+                    self.start_again(host)
             assert time.monotonic() < end, f"not within {RECOVERY_SECONDS} s: {what}"
             time.sleep(0.01)
 
-    def wait_for_steps(self) -> None:
+    def wait_for_steps(self, start_again: bool = False) -> None:
         """Until the run has gone on."""
         before = latest_step(self.run)
-        self.wait_until(lambda: latest_step(self.run) > before, f"a step after {before}")
+        self.wait_until(lambda: latest_step(self.run) > before, f"a step after {before}", start_again)
 
     def wait_for_instant(self) -> None:
         """Until a random instant: while processes start, or few steps later, so that the run outlasts its faults."""

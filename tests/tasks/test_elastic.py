@@ -84,6 +84,19 @@ def test_a_process_that_is_stopped_is_reported(config: Path, launch: Callable[..
     assert stopped.end() == 0, stopped.said()  # It was not given up yet.
 
 
+@pytest.mark.slow
+def test_the_first_process_is_stopped_for_ever(config: Path, launch: Callable[..., Launch], tmp_path: Path) -> None:
+    """The store by which processes find each other is gone with it; the other one gives it up all the same."""
+    run = tmp_path / "run"
+    words = (config, "--out", run, "--runner.stall_seconds", "3")
+    stopped = launch(*words, options=("--max_restarts", "1", *STANDALONE), environment=RESTARTS)
+    stopped.wait_until(lambda: latest_step(run) >= 4)
+    os.kill(stopped.pid(0), signal.SIGSTOP)
+    stopped.wait_until(lambda: "process 0 gives no sign of life" in stopped.said(), 60)
+    stopped.wait_until(lambda: "resumed after step" in stopped.said())
+    assert stopped.end() == 0, stopped.said()
+
+
 @pytest.fixture
 def two_hosts() -> Iterator[Hosts]:
     if os.geteuid() or not shutil.which("ip"):

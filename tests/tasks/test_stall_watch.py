@@ -16,7 +16,7 @@ def test_the_one_that_does_not_wait_is_named() -> None:
         1: Sign(8, 65.0, "in read_image\n"),
         2: Sign(9, 61.0, "in backward\n", waiting=True),
     }
-    assert stall_report(signs, [0, 1, 2], 3).splitlines() == [
+    assert stall_report(signs, [0, 1, 2], []).splitlines() == [
         "stalled: no process has gone on for 61 s",
         "process 1 stands here:",
         "in read_image",
@@ -26,7 +26,7 @@ def test_the_one_that_does_not_wait_is_named() -> None:
 
 def test_one_that_gives_no_sign_is_named() -> None:
     signs = {0: Sign(9, 61.2, "in backward", waiting=True), 1: Sign(3, 0.1)}
-    assert stall_report(signs, [0], 2).splitlines()[1:] == [
+    assert stall_report(signs, [0], [1]).splitlines()[1:] == [
         "process 1 gives no sign of life: it is stopped, or its host or network is gone",
         "waiting for it: process 0",
     ]
@@ -34,7 +34,7 @@ def test_one_that_gives_no_sign_is_named() -> None:
 
 def test_all_stacks_where_all_wait() -> None:
     signs = {rank: Sign(9, 61.2, f"stack {rank}", waiting=True) for rank in range(2)}
-    assert stall_report(signs, [0, 1], 2).splitlines()[1:] == [
+    assert stall_report(signs, [0, 1], []).splitlines()[1:] == [
         *("process 0 stands here:", "stack 0", "process 1 stands here:", "stack 1")
     ]
 
@@ -58,6 +58,28 @@ def test_a_loop_that_stands_still_and_goes_on(
         until(lambda: not first.report, reporters)
     assert capsys.readouterr().err.count("stalled:") >= 1
     assert not [thread for thread in threading.enumerate() if thread.name == "stall watch"]
+
+
+def test_a_store_that_does_not_answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the first process, which keeps it, is stopped: the others say so, and their end does not wait for it."""
+    again = threading.Event()
+
+    class Store(distributed.HashStore):  # type: ignore[misc]
+        def check(self, keys: list[str]) -> bool:
+            return again.wait(60)
+
+    monkeypatch.setattr("tasks.stall_watch.PrefixStore", lambda prefix, store: store)
+    monkeypatch.setattr("tasks.stall_watch._get_default_store", Store)
+    try:
+        with StallWatch(Reporter(False), 0.5, 1, 3) as watch, StallWatch(Reporter(False), 0.5, 2, 3) as third:
+            until(lambda: bool(watch.report))
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 10
+    finally:
+        again.set()
+    said = capsys.readouterr().err
+    assert "process 0 gives no sign of life" in said
+    assert not third.report
 
 
 def test_one_process_needs_no_watch() -> None:
