@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.image_spec import ImageSpec
+from tasks.lettering import line_height, width_of, write
 
 Image = npt.NDArray[np.uint8]
 SMALLEST_PICTURE = 640  # pixels of the long side, about
+LETTERS = 1 / 55  # of the long side
+SMALLEST_LETTERS = 11  # pixels
 OPACITY = 0.4  # of a tinted area
 
 
@@ -22,22 +25,24 @@ class Picture:
     Attributes:
         pixels: (H * zoom, W * zoom, 3) uint8 RGB.
         zoom: a small image is enlarged by this whole factor, or what is written on it would hide it.
+        letters: height of letters as a share of the long side; more where the picture will be shown small.
     """
 
     pixels: Image
     zoom: int
+    letters: float = LETTERS
 
     @classmethod
-    def of(cls, image: npt.NDArray[np.generic], spec: ImageSpec) -> "Picture":
+    def of(cls, image: npt.NDArray[np.generic], spec: ImageSpec, letters: float = LETTERS) -> "Picture":
         """A picture of stored pixels (H, W, C)."""
         shown = viewable(image, spec)
         zoom = max(1, round(SMALLEST_PICTURE / max(shown.shape[:2])))
         pixels = cv2.resize(shown, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-        return cls(pixels.astype(np.uint8, copy=True), zoom)
+        return cls(pixels.astype(np.uint8, copy=True), zoom, letters)
 
     def copy(self) -> "Picture":
         """A picture to draw on separately."""
-        return Picture(self.pixels.copy(), self.zoom)
+        return Picture(self.pixels.copy(), self.zoom, self.letters)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -56,33 +61,32 @@ class Picture:
 
     def width_of(self, text: str) -> int:
         """Width of the bar that `write` draws for a text, in pixels."""
-        return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, 1)[0][0] + 2
+        return width_of(text, self._size) + 2 * self._margin
 
     @property
     def bar(self) -> int:
         """Height of the bar that `write` draws, in pixels."""
-        return sum(self._letter()) + 1
+        return line_height(self._size)
 
     def write(self, text: str, x: int, y: int, colour: tuple[int, int, int]) -> int:
         """Write a line of text on a coloured bar with its top left corner near (x, y); returns the bar's height."""
-        font, scale, bar = cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, self.bar
-        width = self.width_of(text)
+        width, bar = self.width_of(text), self.bar
         x = max(0, min(x, self.pixels.shape[1] - width))
         y = max(0, min(y, self.pixels.shape[0] - bar))
         cv2.rectangle(self.pixels, (x, y), (x + width, y + bar), colour, cv2.FILLED)
         dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 140
         ink = (255, 255, 255) if dark else (0, 0, 0)
-        cv2.putText(self.pixels, text, (x + 1, y + self._letter()[0]), font, scale, ink, 1, cv2.LINE_AA)
+        write(self.pixels, text, x + self._margin, y, self._size, ink)
         return bar
 
     @property
-    def _text_scale(self) -> float:
-        return max(0.4, float(max(self.pixels.shape[:2])) / 1600)
+    def _size(self) -> int:
+        """Of letters, in pixels."""
+        return max(SMALLEST_LETTERS, round(self.letters * float(max(self.pixels.shape[:2]))))
 
-    def _letter(self) -> tuple[int, int]:
-        """Height above the line and below it of the tallest and deepest letters, in pixels."""
-        (_, height), base = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, 1)
-        return height, base
+    @property
+    def _margin(self) -> int:
+        return max(1, self._size // 6)
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
@@ -98,7 +102,8 @@ def side_by_side(left: Picture, right: Picture, titles: tuple[str, str]) -> Imag
     sheet = np.full((height + bar, 2 * width + 4, 3), 255, np.uint8)
     sheet[bar:, :width], sheet[bar:, width + 4 :] = left.pixels, right.pixels
     for x, title in zip((0, width + 4), titles, strict=True):
-        cv2.putText(sheet, title, (x + 4, bar - 6), cv2.FONT_HERSHEY_SIMPLEX, bar / 36, (40, 40, 40), 1, cv2.LINE_AA)
+        size = round(0.6 * bar)
+        write(sheet, title, x + 4, (bar - line_height(size)) // 2, size, (40, 40, 40))
     return sheet
 
 

@@ -21,7 +21,7 @@ def draw_boxes(
 ) -> None:
     """Outline each box on a picture in its class's colour and write its name and score on it.
 
-    Among many boxes those narrower than their names have none, which would hide what the image shows.
+    Among many boxes those whose names would take more than half their width have none, which would hide the image.
 
     Args:
         picture: drawn on.
@@ -39,7 +39,7 @@ def draw_boxes(
         left, top, right, bottom = (round(picture.zoom * float(value)) for value in boxes[index])
         cv2.rectangle(picture.pixels, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
         text = classes.names[label] + ("" if scores is None else f" {scores[index]:.2f}")
-        if crowded and right - left < picture.width_of(text):
+        if crowded and right - left < 2 * picture.width_of(text):
             continue
         # Above the box where there is room, else inside it.
         picture.write(text, left, top - picture.bar if top >= picture.bar else top, colour)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 
 from tasks.drawing import Image, Picture
+from tasks.lettering import line_height, width_of, write
 
 Heat = npt.NDArray[np.float32]
 OPACITY = 0.65  # of the strongest heat
@@ -24,6 +25,13 @@ def draw_heat(picture: Picture, heat: Heat) -> None:
     enlarged = np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), np.float32).clip(0, 1)
     opacity = (OPACITY * np.sqrt(enlarged))[:, :, None]
     picture.pixels[:] = np.round((1 - opacity) * grey + opacity * _colours(enlarged)).astype(np.uint8)
+
+
+def scale(length: int) -> Image:
+    """(length, 3) RGB of heat from 0 to 1, as it looks on a middle grey."""
+    picture = Picture(np.full((1, length, 3), 128, np.uint8), 1)
+    draw_heat(picture, np.linspace(0, 1, length, dtype=np.float32)[None])
+    return np.asarray(picture.pixels[0], np.uint8)
 
 
 def draw_sheet(panels: Sequence[tuple[str, Picture]], caption: str) -> Image:
@@ -48,20 +56,17 @@ def draw_sheet(panels: Sequence[tuple[str, Picture]], caption: str) -> Image:
 def _legend(sheet: Image, caption: str, top: int, bar: int) -> None:
     """The scale, as it looks on a middle grey, and the caption right of it."""
     length = min(sheet.shape[1] // 3, 12 * bar)
-    scale = Picture(np.full((bar // 2, length, 3), 128, np.uint8), 1)
-    draw_heat(scale, np.linspace(0, 1, length, dtype=np.float32)[None].repeat(bar // 2, 0))
     left = bar + 4
-    sheet[top + bar // 4 : top + bar // 4 + bar // 2, left : left + length] = scale.pixels
+    sheet[top + bar // 4 : top + bar // 4 + bar // 2, left : left + length] = scale(length)
     _write(sheet, "0", 4, top, bar, bar)
     _write(sheet, f"1   {caption}", left + length + 6, top, bar, sheet.shape[1] - left - length - 10)
 
 
 def _write(sheet: Image, text: str, left: int, top: int, bar: int, room: int) -> None:
     """A line in a bar, smaller where there is no room for it."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, bar / 44
-    (width, _), _ = cv2.getTextSize(text, font, scale, 1)
-    scale *= min(1.0, room / max(width, 1))
-    cv2.putText(sheet, text, (left, top + round(0.7 * bar)), font, scale, INK, 1, cv2.LINE_AA)
+    size = round(0.55 * bar)
+    size = max(1, int(size * min(1.0, room / max(width_of(text, size), 1))))
+    write(sheet, text, left, top + (bar - line_height(size)) // 2, size, INK)
 
 
 def _colours(heat: Heat) -> npt.NDArray[np.float32]:

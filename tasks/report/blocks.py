@@ -26,12 +26,31 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """Where a number lies between 0 and 1, and its interval, all 0 .. 1."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tile:
-    """One number to be seen at once, with a line on how sure it is or what it means."""
+    """One number to be seen at once, with a line on how sure it is or what it means.
+
+    Attributes:
+        name: of the number.
+        value: with its unit.
+        note: below it.
+        bar: drawn below that.
+        main: it stands for all of them.
+    """
 
     name: str
     value: str
     note: str = ""
+    bar: Bar | None = None
+    main: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +104,13 @@ class Table:
 
     Attributes:
         title: heading.
-        columns: headings; where all are empty there is no line of them.
+        columns: headings.
         rows: as many entries each.
         note: below it.
         folded: shown when asked for.
-        prose: all columns are text, and none numbers.
+        prose: all columns are text that may wrap, and none numbers.
+        words: the last column is text that may wrap, and the others are numbers.
+        stacked: on a phone each row takes two lines, without headings, which can be done without.
     """
 
     kind: ClassVar[str] = "table"
@@ -99,17 +120,36 @@ class Table:
     note: str = ""
     folded: bool = False
     prose: bool = False
+    words: bool = False
+    stacked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with a value each, in as many columns as fit.
+
+    Attributes:
+        title: heading.
+        facts: values by name.
+        folded: shown when asked for.
+    """
+
+    kind: ClassVar[str] = "facts"
+    title: str
+    facts: Mapping[str, str]
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image: its data URI, size in pixels, what it shows, and a line below it."""
+    """An image: its data URI, size in pixels, what it shows, a line below it, and whether it is a heat map."""
 
     source: str
     width: int
     height: int
     told: str
     caption: str = ""
+    heat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +174,7 @@ class Examples:
         filters: marks of which those of one can be shown alone.
         keys: what the colours in the pictures stand for, each with red, green and blue, 0 .. 255.
         compact: narrow examples.
+        heat: heat maps are among the pictures, so that a scale tells their colours.
     """
 
     kind: ClassVar[str] = "examples"
@@ -143,9 +184,10 @@ class Examples:
     filters: Sequence[str] = ()
     keys: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     compact: bool = False
+    heat: bool = False
 
 
-Block = Text | Command | Tiles | Figures | Table | Examples
+Block = Text | Command | Tiles | Figures | Table | Facts | Examples
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tasks.detection.error_kinds import (
 from tasks.detection.evaluation_of import evaluation_of
 from tasks.image_results import ImageResults
 from tasks.report.blocks import Block, Figure, Figures, Table
-from tasks.report.chart import chart, colour
+from tasks.report.chart import INK, chart, colour
 from tasks.report.intervals import Measured
 from tasks.report.matrix import confusion_table
 from tasks.report.numbers import metric, span
@@ -27,8 +27,8 @@ from tasks.report.reliability import reliability_figure
 SHOWN_FROM = 0.5  # score
 MOST_CURVES = 8
 COSTS = (
-    "Bolya et al. 2020, of all detections whatever they score. The cost is by how much AP50 would rise if all errors "
-    "of that kind alone were mended; costs do not add up."
+    "Bolya et al. 2020, of all detections whatever they score. AP50 lost is by how many points AP50 would rise if all "
+    "errors of that kind alone were mended; these do not add up."
 )
 CONFUSIONS = (
     f"Of those that score at least {SHOWN_FROM}, at an IoU of 0.5 or more. The last column is what was missed, the "
@@ -47,12 +47,12 @@ def box_blocks(results: ImageResults, measured: Measured) -> list[Block]:
     if curves:
         figures.append(_curves_figure(curves))
         figures.append(_reliability(list(curves.values())))
-    rows = [[own.name, own.meaning, f"{own.count:,}", metric(own.cost)] for own in kinds]
+    rows = [[own.name, f"{own.count:,}", f"{100 * own.cost:.1f}", own.meaning] for own in kinds]
     classes = [*evaluation.matches.names, "background"]
     what = "masks" if masks else "boxes"
     return [
         Figures(figures),
-        Table("Errors by kind", ["kind", "what it is", "number", "AP50 it costs"], rows, COSTS, folded=True),
+        Table("Errors by kind", ["kind", "number", "AP50 lost", "what it is"], rows, COSTS, folded=True, words=True),
         confusion_table(confusion_at(evaluation.coco, SHOWN_FROM), classes, what, CONFUSIONS),
     ]
 
@@ -98,7 +98,7 @@ def _sizes_figure(prefix: str, measured: Measured) -> list[Figure]:
         for place, (_, value, between) in enumerate(shown):
             axes.bar(place, value, 0.55, color=colour(0))
             if between is not None:
-                axes.plot([place, place], [between.low, between.high], color=colour(7), linewidth=2.5)
+                axes.plot([place, place], [between.low, between.high], color=INK, linewidth=2)
             axes.text(place + 0.06, max(value, between.high if between else 0) + 0.02, metric(value), fontsize=9)
         axes.set_xticks(range(len(shown)), [name for name, *_ in shown])
         axes.set(ylim=(0, 1.05), xlim=(-0.6, len(shown) - 0.4), ylabel=f"{prefix}AP")

@@ -64,7 +64,7 @@ def browse(arguments: BrowseArguments) -> None:
     longest = next(side for most, side in SIZES if arguments.images * len(sources) * epochs <= most)
     sections = [_section(arguments, source, epochs, until, longest, reporter) for source in sources]
     if training:
-        table = Table("What is done to images", ["setting", "value"], _changes(config.data), prose=True)
+        table = Table("What is done to images", ["setting", "value"], _changes(config.data), prose=True, stacked=True)
         sections.append(Section("changes", "Settings", [table]))
     split = {source.name or "split": (source.train if training else source.val) for source in sources}
     facts = {name: f"{own.split}, {len(own):,} images" for name, own in split.items()}

@@ -28,7 +28,8 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.formatter.limits": (-3, 5),
+    "axes.formatter.limits": (-5, 6),  # powers of ten beyond which a factor stands in the corner
+    "axes.formatter.useoffset": False,
     "axes.formatter.use_mathtext": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,

@@ -16,6 +16,7 @@ from tasks.report.comparison import Difference, differences_of, require_same_ima
 from tasks.report.curves import metric_figures, training_figures
 from tasks.report.evaluate_again import evaluate_again, kept
 from tasks.report.measures import affordable, scored_images
+from tasks.report.metric_names import spelled
 from tasks.report.numbers import DASH, metric
 from tasks.report.provenance import cost_tiles
 from tasks.report.render import render
@@ -27,6 +28,11 @@ MOST_RUNS = 8  # colours there are
 CAUTION = (
     "The uncertainty is that of the images: what other images of this kind would say of these very weights. Runs of "
     "another seed differ too; to tell recipes apart, train each more than once."
+)
+
+SHADED = (
+    f"Below each difference its {CONFIDENCE:.0%} interval. P(better) is the share of draws in which the second "
+    "run is better; it is shaded above 0.90, blue, and below 0.10, red."
 )
 
 
@@ -46,7 +52,9 @@ def compare(arguments: CompareArguments) -> None:
     sections = [_head_section(head, results, arguments.draws, reporter) for head, results in _heads(runs).items()]
     sections += [_curves(runs), _settings(runs)]
     title = " and ".join(names) if len(names) == 2 else f"{len(names)} runs"
-    page = Page(f"{title} compared", CAUTION, {}, sections, {name: number for number, name in enumerate(names, 1)})
+    others = names[1] if len(names) == 2 else f"{len(names) - 1} runs"
+    lead = f"{others} against {names[0]}, scored on the same images."
+    page = Page(f"{title} compared", lead, {}, sections, {name: number for number, name in enumerate(names, 1)})
     html = render(page)
     write_whole(arguments.out, lambda file: file.write_text(html, encoding="utf-8"))
     reporter.say(f"{CAUTION}\nwritten to {arguments.out}")
@@ -104,35 +112,44 @@ def _head_section(head: str, results: Mapping[str, ImageResults], asked: int, re
         said = verdict(rows[0], (first, other))
         reporter.say(f"{head}: {said}")
         blocks.append(Text(f"{said}.", strong=True))
-    how = f"A paired bootstrap of {count:,} draws of the {images:,} images, seed {SEED}; differences are to {first}."
-    blocks.append(Text(how, quiet=True))
+    split = results[first].split
+    how = f"A paired bootstrap of {count:,} draws of the {images:,} images of the split {split!r}, seed {SEED}."
+    blocks.append(Text(f"{how} {CAUTION}", quiet=True))
     for other, rows in zip(others, found, strict=True):
         overall = [row for row in rows if "/" not in row.metric]
         by_class = [row for row in rows if "/" in row.metric]
         columns = ["metric", first, other, "difference", f"{CONFIDENCE:.0%} interval", f"P({other} better)"]
         name = f"{other} against {first}" if len(others) > 1 else "Metrics"
-        blocks.append(Table(name, columns, [_row(row) for row in overall]))
+        narrow = ["metric", "difference", "P(better)", first, other]  # on a phone, what came out before what went in
+        blocks.append(Table(name, narrow, [_cells(row) for row in overall], SHADED))
         if by_class:
-            blocks.append(Table(f"{name}, by class", columns, [_row(row) for row in by_class], folded=True))
-        table = [
-            (row.metric, *(own.text if isinstance(own, Cell) else own for own in _row(row)[1:])) for row in overall
-        ]
-        reporter.table(f"{head}: {other} against {first}", tuple(columns), table)
+            blocks.append(Table(f"{name}, by class", narrow, [_cells(row) for row in by_class], folded=True))
+        reporter.table(f"{head}: {other} against {first}", tuple(columns), [_row(row) for row in overall])
     return Section(f"head-{head}", head.capitalize(), blocks)
 
 
-def _row(row: Difference) -> list[str | Cell]:
+def _row(row: Difference) -> tuple[str, ...]:
     known = row.better == row.better
-    sure = 2 * abs(row.better - 0.5) if known else 0.0
-    tone = "good" if row.better >= 0.5 else "bad"
-    measured = -1 not in (row.before, row.after)
-    return [
+    return (
         row.metric,
         metric(row.before),
         metric(row.after),
-        f"{row.value:+.3f}" if measured else DASH,
+        f"{row.value:+.3f}" if -1 not in (row.before, row.after) else DASH,
         f"{row.low:+.3f} … {row.high:+.3f}" if known else "",
-        Cell(f"{row.better:.2f}", max(0.0, sure - 0.8) * 4, tone) if known else "",
+        f"{row.better:.2f}" if known else "",
+    )
+
+
+def _cells(row: Difference) -> list[str | Cell]:
+    """The same for the page: the interval below the difference, and what is nearly sure shaded."""
+    name, before, after, difference, between, better = _row(row)
+    sure = 2 * abs(row.better - 0.5) if better else 0.0
+    return [
+        Cell(spelled(name), note="lower is better" if row.lower else ""),
+        Cell(difference, note=between),
+        Cell(better, max(0.0, sure - 0.8) * 4, "good" if row.better >= 0.5 else "bad"),
+        before,
+        after,
     ]
 
 

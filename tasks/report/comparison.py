@@ -13,6 +13,7 @@ import numpy.typing as npt
 from backbones.errors import UserError
 from tasks.image_results import ImageResults
 from tasks.report.measures import measure_of, scored_images
+from tasks.report.metric_names import spelled
 from tasks.report.numbers import metric
 from tasks.report.resampling import CONFIDENCE, Floats, Weights, distribution, interval
 
@@ -107,10 +108,10 @@ def verdict(found: Difference, names: tuple[str, str]) -> str:
             low, high = -high, -low
         how = "better (lower)" if found.lower else "better"
         between = f"{CONFIDENCE:.0%} interval {metric(low)} … {metric(high)}"
-        return f"{winner} is {how} by {abs(found.value):.3f} {found.metric}, {between}, P {_probability(sure)}"
+        return f"{winner} is {how} by {abs(found.value):.3f} {spelled(found.metric)}, {between}, P {_probability(sure)}"
     between = f"{CONFIDENCE:.0%} interval {_signed(low)} … {_signed(high)}"
     return (
-        f"{b} and {a} cannot be told apart: {b} has {_signed(found.value)} {found.metric}, {between}, "
+        f"{b} and {a} cannot be told apart: {b} has {_signed(found.value)} {spelled(found.metric)}, {between}, "
         f"P({b} is better) {_probability(found.better)}"
     )
 

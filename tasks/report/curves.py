@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from tasks.report.blocks import Figure
 from tasks.report.chart import chart, colour
+from tasks.report.metric_names import spelled
 from tasks.report.numbers import metric
 
 Points = tuple[list[float], list[float]]
@@ -32,12 +33,20 @@ def training_figures(runs: Mapping[str, Sequence[Record]]) -> list[Figure]:
     elif len(names) > 1:
         figures += [_figure(runs, name, _loss(name)) for name in list(names)[:MOST_LOSSES]]
     figures += [
-        _figure(runs, "Learning rate", lambda record: record["lr"], "the largest of all groups", smooth=False),
         _figure(
-            runs, "Gradient norm", lambda record: record.get("gradient_norm"), "of one step a line, before clipping"
+            runs, "Learning rate", lambda record: record["lr"], "the largest of all parameter groups", smooth=False
+        ),
+        _figure(
+            runs, "Gradient norm", lambda record: record.get("gradient_norm"), "at the logged steps, before clipping"
         ),
         _figure(runs, "Images a second", lambda record: record["images_per_second"], low=0),
-        _figure(runs, "Waiting for data", lambda record: 100 * record["data_wait"], "% of the time", low=0),
+        _figure(
+            runs,
+            "Waiting for data",
+            lambda record: 100 * record["data_wait"],
+            "% of the time, at the logged steps",
+            low=0,
+        ),
     ]
     return [figure for figure in figures if figure.svg]
 
@@ -69,12 +78,35 @@ def metric_figures(
                 for step, value in zip(steps, values, strict=True):
                     if step == best.get(run):
                         axes.plot([step], [value], "o", color=colour(number), markersize=8, fillstyle="none")
-            axes.set_xlabel("steps")
             axes.margins(y=0.12)
+            _over_steps(axes)
 
-        marked = "the ring marks the best checkpoint" if any(best.values()) else ""
-        figures.append(Figure(name, chart(draw), f"{name} over steps. {'. '.join(told)}.", marked))
+        title = spelled(name)
+        figures.append(Figure(title, chart(draw), f"{title} over steps. {'. '.join(told)}.", _marked(shown, best)))
     return figures
+
+
+def _marked(shown: Mapping[str, Points], best: Mapping[str, int | None]) -> str:
+    """What the rings of a chart mean; of a single run with its number."""
+    values = [
+        (step, value)
+        for run, (steps, each) in shown.items()
+        for step, value in zip(steps, each, strict=True)
+        if step == best.get(run)
+    ]
+    if not values:
+        return ""
+    step, value = values[0]
+    return (
+        f"ring: the best checkpoint, {metric(value)} at step {step:,.0f}"
+        if len(shown) == 1
+        else "rings: the best checkpoints"
+    )
+
+
+def _over_steps(axes: Axes) -> None:
+    axes.set_xlabel("steps")
+    axes.set_xlim(left=0)
 
 
 def _loss(name: str) -> Value:
@@ -111,7 +143,7 @@ def _figure(
     def draw(axes: Axes) -> None:
         for number, points in enumerate(series.values()):
             _line(axes, points, number, smooth)
-        axes.set_xlabel("steps")
+        _over_steps(axes)
         if low is not None:
             axes.set_ylim(bottom=low, top=None if max(axes.get_ylim()) > low else low + 1)
 
@@ -132,7 +164,7 @@ def _together(parts: Mapping[str, Points], first: int, every: Iterable[str]) -> 
             _line(axes, points, number, True)
         if all(value > 0 for _, values in parts.values() for value in values):
             axes.set_yscale("log")
-        axes.set_xlabel("steps")
+        _over_steps(axes)
 
     told = [
         f"{name}: {own[0]:.3g} at first, {own[-1]:.3g} at last"

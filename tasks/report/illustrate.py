@@ -1,6 +1,7 @@
 """Pictures of images of the data: what is annotated, what is predicted, and what speaks for it."""
 
 import base64
+from dataclasses import replace
 
 import cv2
 import torch
@@ -19,6 +20,7 @@ from tasks.explanation.subject import Question
 from tasks.kinds import task_of
 from tasks.predicting import batch_of, load_predictor
 from tasks.report.blocks import Example, Picture
+from tasks.report.sample_drawing import LETTERS
 from tasks.sources import open_sources, source_labels
 
 LONGEST = 560  # pixels of the long side of a picture
@@ -70,7 +72,7 @@ class Illustrator:
         # Not inference_mode, whose tensors cannot take part in what is differentiated.
         with torch.no_grad(), self.accelerator.autocast():
             (prediction,) = self._predictor(batch)[head]
-        drawing = Drawing.of(pixels, config.image)
+        drawing = Drawing.of(pixels, config.image, LETTERS)
         if task.reads == "labels":  # of the whole image, which the note tells
             longest, pictures = LONGEST_LABELLED, [embedded(drawing.pixels, title, "", LONGEST_LABELLED)]
         else:
@@ -87,11 +89,14 @@ class Illustrator:
             if subjects:
                 with torch.enable_grad():
                     maps = explainer(batch, prediction, subjects)
+                if _finest(explainer, batch) == [1, 1]:  # it has no place, and its map is of one colour
+                    return Example(title, pictures, note)
                 size = pixels.shape[0], pixels.shape[1]
                 heat = heat_in_image(maps[0], explainer.method, size, config.data)
                 what, drawn = explained(drawing, subjects[0], heat)
                 caption = f"{NAMES[explainer.method]} of {what}, from {_cells(explainer, batch)}"
-                pictures.append(embedded(drawn.pixels, f"{title} with a heat map: {caption}", caption, longest))
+                told = f"{title} with a heat map: {caption}"
+                pictures.append(replace(embedded(drawn.pixels, told, caption, longest), heat=True))
         return Example(title, pictures, note)
 
     def _explainer(self, head: str) -> Explainer | str:
@@ -107,10 +112,14 @@ class Illustrator:
 
 def _cells(explainer: Explainer, batch: Batch) -> str:
     """The feature maps that a heat map is of: where their cells are few, it is no more than a hint."""
-    strides = {level: explainer.model.backbone.features[level].stride for level in explainer.levels}
-    finest = min(strides.values())
-    cells = " x ".join(str(-(-side // finest)) for side in batch.sizes.padded)
-    return f"{' to '.join(dict.fromkeys((next(iter(strides)), list(strides)[-1])))}, {cells} cells"
+    levels = " to ".join(dict.fromkeys((explainer.levels[0], explainer.levels[-1])))
+    return f"{levels}, {' x '.join(map(str, _finest(explainer, batch)))} cells"
+
+
+def _finest(explainer: Explainer, batch: Batch) -> list[int]:
+    """Rows and columns of the largest of the feature maps."""
+    finest = min(explainer.model.backbone.features[level].stride for level in explainer.levels)
+    return [-(-side // finest) for side in batch.sizes.padded]
 
 
 def embedded(pixels: Image, told: str, caption: str = "", longest: int = LONGEST) -> Picture:

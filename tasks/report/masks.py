@@ -48,6 +48,14 @@ def worst_masks(results: ImageResults) -> list[Ranked]:
     return ranked
 
 
+def units(results: ImageResults) -> dict[str, str]:
+    """Of metrics that are lengths, where all images have the same; none of results of an older version."""
+    known = results.arrays.get("millimetres")
+    if known is None or not len(known) or known.any() != known.all():
+        return {}
+    return {"HD95": "mm" if known.all() else "px"}
+
+
 def _unit(results: ImageResults) -> str:
     """What lengths are in; nothing of results of an older version, which do not tell."""
     known = results.arrays.get("millimetres")

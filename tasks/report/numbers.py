@@ -1,6 +1,6 @@
 """Numbers as text for people."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 DASH = "\N{EN DASH}"  # where nothing could be measured
 
@@ -23,6 +23,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = timedelta(seconds=round(seconds))
     return f"{whole} h" if whole >= timedelta(hours=1) else f"{str(whole).removeprefix('0:').lstrip('0')} min"
+
+
+def moment(text: str) -> str:
+    """A date and time in ISO 8601, to the minute."""
+    time = datetime.fromisoformat(text)
+    return f"{time:%Y-%m-%d %H:%M}" + (" UTC" if time.utcoffset() == timedelta(0) else f"{time: %z}".rstrip())
 
 
 def memory(size: float) -> str:

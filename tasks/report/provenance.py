@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tasks.report.blocks import Block, Command, Section, Table, Text, Tile, Tiles
-from tasks.report.numbers import duration, memory
+from tasks.report.blocks import Block, Command, Facts, Section, Table, Text, Tile, Tiles
+from tasks.report.numbers import duration, memory, moment
 from tasks.report.run_reading import Record, Run
 from tasks.report.settings import shown, sources
 
@@ -23,8 +23,10 @@ def settings_section(run: Run) -> Section:
         blocks.append(Command(typed(start["command"])))
     if own:
         filled = any(row[2] == "filled in" for row in own)
-        blocks.append(Table("Settings that are not defaults", columns, own, note if filled else "", prose=True))
-    blocks.append(Table("All settings", columns, rows, folded=True, prose=True))
+        blocks.append(
+            Table("Settings that are not defaults", columns, own, note if filled else "", prose=True, stacked=True)
+        )
+    blocks.append(Table("All settings", columns, rows, folded=True, prose=True, stacked=True))
     return Section("settings", "Settings", blocks)
 
 
@@ -35,13 +37,13 @@ def cost_section(run: Run) -> Section:
     blocks: list[Block] = [Tiles(tiles)] if tiles else []
     if tiles:
         blocks.append(
-            Text("Of the steps that the log holds; what a killed run did after its last save is not in it.", True)
+            Text("Of the steps in the log; what a killed run did after its last save is not among them.", True)
         )
     for number, start in enumerate(run.starts, 1):
-        rows = [["time", start["time"]], ["from step", f"{start['step']:,}"], ["device", start["device"]]]
-        rows += [[str(name), str(value)] for name, value in start["machine"].items() if name != "date"]
+        facts = {"started": moment(start["time"]), "from step": f"{start['step']:,}", "device": start["device"]}
+        facts |= {str(name): str(value) for name, value in start["machine"].items() if name != "date"}
         title = "Machine and versions" if len(run.starts) == 1 else f"Start {number} of {len(run.starts)}"
-        blocks.append(Table(title, ["", ""], rows, prose=True, folded=number < len(run.starts)))
+        blocks.append(Facts(title, facts, folded=number < len(run.starts)))
     return Section("cost", "Cost and environment", blocks)
 
 

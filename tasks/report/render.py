@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from tasks.explanation.sheet import scale
 from tasks.report.blocks import Page
 
 HERE = Path(__file__).parent
@@ -15,7 +16,13 @@ HERE = Path(__file__).parent
 def render(page: Page) -> str:
     """The page as HTML; all text in it is escaped, charts and the stylesheet are ours."""
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    return _environment().get_template("page.html").render(page=page, style=style)
+    return _environment().get_template("page.html").render(page=page, style=style, scale=_scale())
+
+
+def _scale() -> str:
+    """The colours of heat maps on a middle grey, as a gradient from nothing to the strongest."""
+    colours = (f"rgb({red}, {green}, {blue})" for red, green, blue in scale(9).tolist())
+    return f"linear-gradient(to right, {', '.join(colours)})"
 
 
 def fold(text: str) -> str:

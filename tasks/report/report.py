@@ -16,14 +16,15 @@ from tasks.output import write_whole
 from tasks.predicting import accelerator_for
 from tasks.progress import Reporter
 from tasks.report.arguments import ReportArguments
-from tasks.report.blocks import Block, Examples, Figures, Page, Section, Text
+from tasks.report.blocks import Block, Examples, Figures, Page, Section, Table, Text
 from tasks.report.boxes import box_blocks, worst_boxes
 from tasks.report.curves import metric_figures, training_figures
 from tasks.report.evaluate_again import evaluate_again, kept
 from tasks.report.illustrate import Illustrator
-from tasks.report.intervals import Measured, measure, metric_blocks
+from tasks.report.intervals import Measured, class_table, measure, metric_table, metric_tiles
 from tasks.report.labels import label_blocks, worst_labels
-from tasks.report.masks import mask_blocks, worst_masks
+from tasks.report.masks import mask_blocks, units, worst_masks
+from tasks.report.numbers import moment
 from tasks.report.provenance import cost_section, settings_section
 from tasks.report.ranking import Ranked
 from tasks.report.render import render
@@ -96,7 +97,7 @@ def _lead(run: Run) -> str:
     if not run.results:
         return f"{network}, {run.step:,} steps. Nothing has been evaluated yet."
     first = next(iter(run.results.values()))
-    return f"{network}, {run.step:,} steps; scored on the {len(first.images):,} images of {first.split!r}."
+    return f"{network}, {run.step:,} steps; scored on the {len(first.images):,} images of the split {first.split!r}."
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -108,7 +109,7 @@ def _facts(run: Run) -> dict[str, str]:
         "seed": str(config.runner.seed),
     }
     if run.starts:
-        facts |= {"device": run.starts[-1]["device"], "started": run.starts[0]["time"].replace("T", " ")[:16]}
+        facts |= {"device": run.starts[-1]["device"], "started": moment(run.starts[0]["time"])}
     if run.best_step is not None:
         facts["best checkpoint"] = f"step {run.best_step:,}"
     return facts
@@ -130,21 +131,27 @@ def _curves_section(run: Run) -> Section:
 def _head_section(
     head: str, results: ImageResults, measured: Measured, illustrator: Illustrator | str | None, images: int
 ) -> Section:
-    headline = _headline(results)
-    blocks = metric_blocks(measured, headline, results.labels.names)
+    blocks = metric_tiles(measured, _headline(results), units(results) if results.kind == "masks" else {})
     match results.kind:
         case "boxes" | "instances":
-            blocks += box_blocks(results, measured)
+            own = box_blocks(results, measured)
         case "masks":
-            blocks += mask_blocks(results)
+            own = mask_blocks(results)
         case "labels":
-            blocks += label_blocks(results)
+            own = label_blocks(results)
+    # Charts, then tables, then what is folded.
+    blocks += sorted([*class_table(measured, results.labels.names), *own], key=_place)
+    blocks.append(metric_table(measured, results.kind, results.lower))
     if illustrator is not None:
         blocks += _worst(head, results, illustrator, images)
     what = {"instances": "boxes and masks"}.get(results.kind, results.kind)
     if results.options.get("target") == "regression":
         what = "numbers"
     return Section(f"head-{head}", what.capitalize() if head == what else f"{head}: {what}", blocks)
+
+
+def _place(block: Block) -> int:
+    return 0 if not isinstance(block, Table) else 2 if block.folded else 1
 
 
 def _headline(results: ImageResults) -> list[str]:
@@ -168,4 +175,5 @@ def _worst(head: str, results: ImageResults, illustrator: Illustrator | str, ima
     title = f"The worst {len(examples)} of {len(results.images):,} images" if len(examples) > 1 else "The worst image"
     colours = {name: class_colour(label) for label, name in enumerate(results.labels.names[:MOST_KEYS])}
     compact = results.kind == "labels"
-    return [Examples(title, examples, keys={} if compact else colours, compact=compact)]
+    heat = any(picture.heat for example in examples for picture in example.pictures)
+    return [Examples(title, examples, keys={} if compact else colours, compact=compact, heat=heat)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from heads.contract import IGNORED
 from tasks.config import HeadConfig
@@ -15,6 +16,7 @@ from tasks.label_map import LabelMap
 from tasks.segmentation.draw import draw_masks
 
 MOST_SAID = 4  # labels told of an image
+LETTERS = 1 / 26  # of the long side: a picture takes a third or a quarter of a page's width
 
 
 def draw_sample(
@@ -28,7 +30,7 @@ def draw_sample(
         labels: classes of each.
         spec: of the images.
     """
-    picture = Picture.of(sample.image, spec)
+    picture = Picture.of(sample.image, spec, LETTERS)
     said = [f"{sample.image.shape[1]} x {sample.image.shape[0]} px"]
     for name, head in heads.items():
         match task_of(head).reads:
@@ -43,17 +45,30 @@ def draw_sample(
                 crowds = int(sample.crowd.sum())
                 count = len(sample.boxes) - crowds
                 boxes = f"{count} box{'es' if count != 1 else ''}"
+                if count and len(labels[name]) > 1:
+                    boxes = _counted(sample.labels[~sample.crowd], labels[name])
                 said.append(boxes + (f", {crowds} crowd regions" if crowds else ""))
             case "labels":
-                said.append(_told(sample, labels[name]))
+                said.append(_told(sample, labels[name], head.factory_options().get("target") == "regression"))
     return picture, "; ".join(dict.fromkeys(said))
 
 
-def _told(sample: Sample, labels: LabelMap) -> str:
+def _counted(labels: npt.NDArray[np.integer], classes: LabelMap) -> str:
+    """How many there are of each class, the most frequent first."""
+    counts = np.bincount(labels, minlength=len(classes))
+    order = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
+    shown = [f"{counts[k]} {classes.names[k]}" for k in order[:MOST_SAID]]
+    return ", ".join(shown) + (f" and {len(order) - MOST_SAID} other classes" if len(order) > MOST_SAID else "")
+
+
+def _told(sample: Sample, labels: LabelMap, numbers: bool) -> str:
     """Shares or numbers of an image; mixed images have several classes."""
     values = sample.image_labels
     if values is None or not len(values):
         return "not annotated"
+    if numbers:
+        shown = [f"{name} {own:g}" for name, own in zip(labels.names[:MOST_SAID], values.tolist(), strict=False)]
+        return ", ".join(shown) + (f" and {len(values) - MOST_SAID} more" if len(values) > MOST_SAID else "")
     order = [int(k) for k in np.argsort(-values, kind="stable") if values[k]]
     shown = [labels.names[k] + ("" if values[k] == 1 else f" {values[k]:.2f}") for k in order[:MOST_SAID]]
     return ", ".join(shown) + (f" and {len(order) - MOST_SAID} more" if len(order) > MOST_SAID else "") or "none"

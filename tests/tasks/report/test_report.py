@@ -146,7 +146,7 @@ def test_several_heads_of_several_data_sets(tiny_sources: Experiment, written, c
     assert "evaluating it" not in said.out
     found = check((run / "report.html").read_text())
     assert {f"head-{name.replace('@', '-')}" for name in results} <= set(found.ids)
-    assert "joint/mean" in found.text
+    assert "joint: mean" in found.text
     assert "cannot be shown" not in found.text
     kept = ImageResults.load(run / "results" / "boxes@more.safetensors")
     shutil.rmtree(run / "results")

@@ -80,6 +80,6 @@ def test_overlapping_classes_and_ignored_pixels_are_drawn(split_of: Build, squar
     SegmentationTask.draw_truth(picture, split_of([both], labels.names), 0, labels)
     first = 0.6 * 100 + 0.4 * np.array(class_colour(0))
     np.testing.assert_allclose(
-        picture.pixels[7 * 4 + 1, 8 * 4 + 1], 0.6 * first + 0.4 * np.array(class_colour(1)), atol=1
+        picture.pixels[5 * 4 + 1, 8 * 4 + 1], 0.6 * first + 0.4 * np.array(class_colour(1)), atol=1
     )
     np.testing.assert_array_equal(picture.pixels[17 * 4 + 1, 100], round(0.6 * 100 + 0.4 * 128))
