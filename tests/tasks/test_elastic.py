@@ -54,12 +54,16 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
         one.kill()
 
 
-@pytest.mark.slow
-def test_a_process_killed_twice(config: Path, launch: Callable[..., Launch], tmp_path: Path) -> None:
-    alone = launch(config, "--out", tmp_path / "alone")
+@pytest.mark.parametrize(
+    "more", [pytest.param((), marks=pytest.mark.slow), pytest.param(("--runner.shard",), marks=pytest.mark.measurement)]
+)
+def test_a_process_killed_twice(
+    more: tuple[str, ...], config: Path, launch: Callable[..., Launch], tmp_path: Path
+) -> None:
+    alone = launch(config, "--out", tmp_path / "alone", *more)
     assert alone.end() == 0, alone.said()
     run, draw = tmp_path / "killed", random.Random(0)
-    killed = launch(config, "--out", run, options=("--max_restarts", "3", *STANDALONE), environment=RESTARTS)
+    killed = launch(config, "--out", run, *more, options=("--max_restarts", "3", *STANDALONE), environment=RESTARTS)
     for rank in (1, 0):
         last = latest_step(run) + 4
         killed.wait_until(lambda last=last: latest_step(run) >= last)
