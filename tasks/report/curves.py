@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from tasks.report.blocks import Figure
 from tasks.report.chart import chart, colour
@@ -107,6 +108,7 @@ def _marked(shown: Mapping[str, Points], best: Mapping[str, int | None]) -> str:
 def _over_steps(axes: Axes) -> None:
     axes.set_xlabel("steps")
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 
 def _loss(name: str) -> Value:

@@ -68,8 +68,14 @@ def metric_tiles(measured: Measured, headline: Sequence[str], units: Mapping[str
     return blocks
 
 
-def class_table(measured: Measured, classes: Sequence[str]) -> list[Block]:
-    """Metrics by class, with their intervals; nothing of a single class, whose numbers are the overall ones."""
+def class_table(measured: Measured, classes: Sequence[str], units: Mapping[str, str]) -> list[Block]:
+    """Metrics by class, with their intervals; nothing of a single class, whose numbers are the overall ones.
+
+    Args:
+        measured: all metrics.
+        classes: names.
+        units: of metrics that are no shares.
+    """
     values, intervals = measured.values, measured.intervals
     kinds = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in values if "/" in name))
     rows: list[list[str | Cell]] = []
@@ -78,7 +84,7 @@ def class_table(measured: Measured, classes: Sequence[str]) -> list[Block]:
         if any(name in values for name in names):
             cells = [Cell(metric(values.get(name, -1)), note=_between(intervals.get(name))) for name in names]
             rows.append([label, *cells])
-    columns = ["class", *map(spelled, kinds)]
+    columns = ["class", *(spelled(kind) + (f", {units[kind]}" if kind in units else "") for kind in kinds)]
     return [Table("By class", columns, rows, folded=len(rows) > MOST_CLASSES)] if len(rows) > 1 else []
 
 

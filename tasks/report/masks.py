@@ -39,8 +39,8 @@ def worst_masks(results: ImageResults) -> list[Ranked]:
     ranked = []
     for place in np.argsort(means, kind="stable").tolist():
         if known[place] and means[place] < 1:
-            note = ", ".join(
-                f"Dice of {name} {value:.3f}"
+            note = "Dice: " + ", ".join(
+                f"{name} {value:.3f}"
                 for name, value in zip(results.labels.names, each[place].tolist(), strict=True)
                 if not np.isnan(value)
             )

@@ -131,7 +131,8 @@ def _curves_section(run: Run) -> Section:
 def _head_section(
     head: str, results: ImageResults, measured: Measured, illustrator: Illustrator | str | None, images: int
 ) -> Section:
-    blocks = metric_tiles(measured, _headline(results), units(results) if results.kind == "masks" else {})
+    lengths = units(results) if results.kind == "masks" else {}
+    blocks = metric_tiles(measured, _headline(results), lengths)
     match results.kind:
         case "boxes" | "instances":
             own = box_blocks(results, measured)
@@ -140,14 +141,18 @@ def _head_section(
         case "labels":
             own = label_blocks(results)
     # Charts, then tables, then what is folded.
-    blocks += sorted([*class_table(measured, results.labels.names), *own], key=_place)
+    blocks += sorted([*class_table(measured, results.labels.names, lengths), *own], key=_place)
     blocks.append(metric_table(measured, results.kind, results.lower))
     if illustrator is not None:
         blocks += _worst(head, results, illustrator, images)
     what = {"instances": "boxes and masks"}.get(results.kind, results.kind)
     if results.options.get("target") == "regression":
         what = "numbers"
-    return Section(f"head-{head}", what.capitalize() if head == what else f"{head}: {what}", blocks)
+    return Section(
+        f"head-{head}",
+        head.capitalize() if head.removesuffix("s") == what.removesuffix("s") else f"{head}: {what}",
+        blocks,
+    )
 
 
 def _place(block: Block) -> int:
@@ -155,8 +160,8 @@ def _place(block: Block) -> int:
 
 
 def _headline(results: ImageResults) -> list[str]:
-    """The main metric first, then the overall ones, at most six."""
-    overall = [name for name in results.metrics if "/" not in name]
+    """The main metric first, then the overall ones that could be measured, at most six."""
+    overall = [name for name, value in results.metrics.items() if "/" not in name and value != -1]
     return list(dict.fromkeys([results.main, *overall]))[:6]
 
 

@@ -143,7 +143,7 @@ def test_worst_masks() -> None:
     ])  # fmt: skip
     ranked = worst_masks(mask_results(counts))
     assert [own.image for own in ranked] == ["2.png", "0.png"]
-    assert ranked[1].note == "Dice of class 0 0.800"
+    assert ranked[1].note == "Dice: class 0 0.800"
     kinds = [block.kind for block in mask_blocks(mask_results(counts))]
     assert kinds == ["figures", "table"]
     assert [block.kind for block in mask_blocks(mask_results(counts, overlapping=True))] == ["figures"]

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.tasks.browser import launched
 from tests.tasks.serving.conftest import encoded
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.slow
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
 
 @pytest.fixture
@@ -60,14 +58,11 @@ def test_stops_when_told(
 
 
 def test_page(server: tuple[subprocess.Popen[str], str], image: Path, tmp_path: Path) -> None:
-    browser_file = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser_file is None:
-        pytest.skip(f"no browser is installed; expected one of {', '.join(BROWSERS)}")
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     _, address = server
     complaints: list[str] = []
-    with sync_playwright() as play, play.chromium.launch(executable_path=browser_file, args=FLAGS) as browser:
+    with launched() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
