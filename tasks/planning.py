@@ -13,6 +13,7 @@ from backbones.errors import UserError
 from tasks.experiment_file import read_experiment
 from tasks.fingerprint import Fingerprint, Kind, describe, take_fingerprint
 from tasks.output import write_whole
+from tasks.plan_duration import training_time
 from tasks.progress import Reporter
 
 FEW, MANY = 200, 1000  # images to train on
@@ -50,9 +51,10 @@ def plan_data(root: Path, kind: Kind | None, out: Path | None) -> Path:
         raise UserError(f"{out} exists; expected a new file: give another with --out, or delete it")
     found = take_fingerprint(root, kind)
     write_whole(out, lambda file: file.write_text(write_plan(found), encoding="utf-8"))
-    read_experiment(out)
+    config = read_experiment(out).experiment
     reporter = Reporter()
     reporter.table(f"{root}: {found.kind}", ("", "found"), describe(found))
+    reporter.say(f"Training: {training_time(config, len(found.classes), found.images)}")
     reporter.say(f"Written: {out}. Read it, change what you know better, then:  python tools/train.py {out}")
     return out
 
