@@ -92,7 +92,7 @@ def test_a_process_that_is_stopped_is_reported(config: Path, launch: Callable[..
 def test_the_first_process_is_stopped_for_ever(config: Path, launch: Callable[..., Launch], tmp_path: Path) -> None:
     """The store by which processes find each other is gone with it; the other one gives it up all the same."""
     run = tmp_path / "run"
-    words = (config, "--out", run, "--runner.stall_seconds", "3")
+    words = (config, "--out", run, "--runner.stall_seconds", "3", "--schedule.epochs", "8")
     stopped = launch(*words, options=("--max_restarts", "1", *STANDALONE), environment=RESTARTS)
     stopped.wait_until(lambda: latest_step(run) >= 4)
     os.kill(stopped.pid(0), signal.SIGSTOP)
