@@ -1,11 +1,12 @@
 """One process of two, started by torchrun: compares steps with weights divided among them to steps with whole ones.
 
-    torchrun --nproc_per_node 2 distributed_sharding.py optimizers|heads FOLDER
+    torchrun --nproc_per_node 2 distributed_sharding.py FOLDER OPTIMIZER|heads ...
 
-Prints a line for every optimizer, or for all registered heads at once, when all comparisons hold.
+Prints a line for each optimizer, or for all registered heads at once, when all comparisons hold.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -101,11 +102,11 @@ def go_on(config: Experiment, saved: Stepper, folder: Path) -> None:
 RUNNER = RunnerConfig(device="cpu", precision="fp32", ema_decay=0.9)
 
 
-def optimizers(folder: Path) -> None:
-    for name in ("sgd", "adam", "adamw", "rmsprop", "lamb"):
+def optimizers(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
         config = experiment("resnet18", ["unet"])
         config.optimizer, config.runner = OptimizerConfig(name=name, lr=1e-5, clip_grad_norm=1.0, l1=1e-6), RUNNER
-        config.backbone.activation_checkpointing = name == "adam"
+        config.backbone.activation_checkpointing = name == "lamb"
         stepper = compare(config, 3e-5)
         with held_whole(stepper.bare), torch.inference_mode():
             if distributed.get_rank():  # as many predictions in each process as it likes
@@ -124,5 +125,5 @@ def every_head() -> None:
 
 
 if __name__ == "__main__":
-    optimizers(Path(sys.argv[2])) if sys.argv[1] == "optimizers" else every_head()
+    every_head() if sys.argv[2:] == ["heads"] else optimizers(Path(sys.argv[1]), sys.argv[2:])
     distributed.destroy_process_group()
