@@ -9,6 +9,7 @@ runs/faster_rcnn_r50_fpn/
     report.html      curves, metrics, errors and examples on one page
     pictures/        predictions drawn on validation images
     tensorboard/     when asked for
+    .lock            held while a process trains here
 """
 
 import errno
@@ -21,6 +22,7 @@ from typing import Any
 
 from backbones.errors import UserError
 from tasks.config import Experiment
+from tasks.run_lock import RunLock
 
 # Read-only, gone, not ours, or on a disk or server that is not there any more.
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE)
@@ -43,6 +45,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
+        self.lock = RunLock(path)
 
     @classmethod
     def create(cls, config: Experiment, asked: Path | None) -> "RunFolder":
@@ -68,7 +71,7 @@ class RunFolder:
 
     def begun_in_vain(self) -> bool:
         """Whether it holds nothing but what a run writes before its first checkpoint."""
-        known = (self.config, self.starts, self.metrics, self.checkpoints, self.tensorboard)
+        known = (self.config, self.starts, self.metrics, self.checkpoints, self.tensorboard, self.lock.file)
         unsaved = self.checkpoints.is_dir() and not any(self.checkpoints.glob("step_*"))
         return unsaved and all(entry in known for entry in self.path.iterdir())
 

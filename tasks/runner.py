@@ -71,6 +71,7 @@ class Runner:
         self.predictor, self.evaluator = predictor, evaluator
         self.folder, self.accelerator, self.reporter = folder, accelerator, reporter
         if accelerator.is_main_process:
+            folder.lock.take()
             folder.rewind(self.step)
         # Every process must come to the same decisions, so all hold the main one's history.
         self.history: list[dict[str, Any]] = broadcast_object_list([folder.evaluations()])[0]
@@ -111,6 +112,8 @@ class Runner:
                     self._finish_epoch()
             except NonFiniteStep as found:
                 raise UserError(self._keep_evidence(found)) from None
+            finally:
+                self.folder.lock.release()
         return dict(self.history[-1]["metrics"])
 
     def _train_epoch(self) -> None:
