@@ -7,6 +7,7 @@ store do not return, so they have a thread of their own that nothing waits for.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -20,8 +21,9 @@ from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
 from tasks.progress import Reporter
 
-# What waits for other processes ends in one of these functions.
+# What waits for other processes is called by torch.distributed, or ends in one of these functions.
 WAITING = {"_engine_run_backward", "all_reduce", "all_gather_object", "all_gather", "broadcast", "barrier", "wait"}
+DISTRIBUTED = f"{os.sep}torch{os.sep}distributed{os.sep}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,9 @@ class StallWatch:
         frame = sys._current_frames().get(self._main)
         if idle <= self.seconds or frame is None:
             return Sign(self._count, idle)
-        stack = "".join(traceback.format_stack(frame))
-        return Sign(self._count, idle, stack, frame.f_code.co_name in WAITING)
+        stack = traceback.extract_stack(frame)
+        waiting = stack[-1].name in WAITING or any(DISTRIBUTED in call.filename for call in stack)
+        return Sign(self._count, idle, "".join(stack.format()), waiting)
 
     def _signs(self) -> dict[int, Sign]:
         """The last sign of every process that has given one, by rank."""

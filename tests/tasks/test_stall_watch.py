@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from torch import distributed
 
 from tasks.progress import Reporter
-from tasks.stall_watch import Sign, StallWatch, stall_report
+from tasks.stall_watch import DISTRIBUTED, Sign, StallWatch, stall_report
 
 
 def test_the_one_that_does_not_wait_is_named() -> None:
@@ -94,3 +95,12 @@ def until(holds: object, reporters: list[Reporter] | None = None) -> None:
         for reporter in reporters or []:
             list(reporter.track([0], 1, "images"))
         time.sleep(0.02)
+
+
+def test_what_torch_distributed_calls_waits() -> None:
+    """Gathering weights that are divided ends deep in functions of no particular name."""
+    named: dict[str, Callable[[Callable[[], Sign]], Sign]] = {}
+    exec(compile("def gather(call):\n return call()", DISTRIBUTED + "collectives.py", "exec"), named)
+    watch = StallWatch(Reporter(False), 0.0, 0, 2)
+    assert named["gather"](watch._sign).waiting
+    assert not watch._sign().waiting
