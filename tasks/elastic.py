@@ -1,11 +1,11 @@
 """`torchrun --max-restarts N` starts all processes again when one is lost; the run goes on from its last checkpoint."""
 
-import json
 import os
 from pathlib import Path
 
 from accelerate.accelerator import Accelerator
 from accelerate.utils.operations import broadcast_object_list
+from pydantic import ValidationError
 
 from backbones.errors import UserError
 from tasks.checkpoint import latest_checkpoint
@@ -50,9 +50,14 @@ def run_begun_before_restart(config: Experiment, out: Path | None, accelerator: 
 
 
 def _require_same_config(folder: RunFolder, config: Experiment) -> None:
-    before, now = json.loads(folder.config.read_text(encoding="utf-8")), json.loads(config.model_dump_json())
+    try:
+        begun = Experiment.model_validate_json(folder.config.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"{folder.config}: not a config of this version ({error.errors()[0]['msg']})") from None
+    # Of a version without some field, the run began with what is its default now.
+    before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")
     if before != now:
-        sections = ", ".join(name for name in now if now[name] != before.get(name))
+        sections = ", ".join(name for name in now if now[name] != before[name])
         raise UserError(
             f"--out {folder.path}: holds a run of another config (other: {sections}); choose another --out, or go on "
             f"with that run by --resume {folder.path}"

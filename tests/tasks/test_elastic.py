@@ -172,6 +172,17 @@ def test_what_a_restart_finds(
     assert run_begun_before_restart(begun, out, accelerator) is None
     assert run_begun_before_restart(begun, trained, accelerator) == trained
 
+    # Begun by a version without a field that has its default now; or by one with a field that is none any more.
+    older = Path(shutil.copytree(trained, tmp_path / "older"))
+    written = json.loads((older / "config.json").read_text())
+    del written["runner"]["shard"]
+    (older / "config.json").write_text(json.dumps(written))
+    assert run_begun_before_restart(begun, older, accelerator) == older
+    written["runner"]["shards"] = True
+    (older / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match=r"config.json: not a config of this version"):
+        run_begun_before_restart(begun, older, accelerator)
+
     (out / "checkpoints").mkdir(parents=True)
     (out / "config.json").write_text(json.dumps({}))
     assert run_begun_before_restart(begun, out, accelerator) is None
