@@ -273,6 +273,7 @@ def test_same_loss_every_time() -> None:
     assert first["loss_rpn_objectness"] != other["loss_rpn_objectness"]
 
 
+@pytest.mark.slow
 def test_bfloat16_losses_are_near_float32(pair, monkeypatch: pytest.MonkeyPatch) -> None:
     images = pair.photographs(6, [(128, 200), (160, 160)])
     boxes = torch.tensor([[20.0, 20, 70, 90], [60, 30, 150, 110]])

@@ -15,6 +15,7 @@ def test_one_process_divides_by_its_own_count() -> None:
     assert mean_count(torch.tensor([5.0, 0.0])).tolist() == [5.0, 1.0]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path(__file__).with_name("distributed_loss.py")
     started = [

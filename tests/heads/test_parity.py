@@ -118,7 +118,7 @@ class GivenSampler:
         return positive, negative
 
 
-@pytest.mark.parametrize("kind", ["pair", "mask_pair"])
+@pytest.mark.parametrize("kind", ["pair", pytest.param("mask_pair", marks=pytest.mark.slow)])
 def test_losses_and_gradients_equal(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = request.getfixturevalue(kind)
     # This network makes much of the order in which single precision rounds a sum, and that depends on the processor.

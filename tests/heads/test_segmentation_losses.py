@@ -261,6 +261,7 @@ def test_class_weights_are_no_weights_of_the_network() -> None:
     assert losses.double().class_weights.dtype == torch.float64  # it moves with the model
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every loss and its gradient, with unequal shares of the batch."""
     script = Path(__file__).with_name("distributed_segmentation_loss.py")

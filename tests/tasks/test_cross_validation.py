@@ -105,6 +105,7 @@ def test_labels(labels: Experiment, command, written, tmp_path: Path) -> None:
         assert all(words in complaint for words in (option, value, str(root / "fold_0"), "--out")), complaint
 
 
+@pytest.mark.slow
 def test_masks(tiny_masks: Experiment, tiny_data: Path, command, written, tmp_path: Path) -> None:
     tiny_masks.data.folds = FOLDS
     tiny_masks.data.train = "train"

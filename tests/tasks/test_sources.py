@@ -175,7 +175,7 @@ def test_a_run_reports_on_all_its_sources(tiny_sources: Experiment, command, wri
     assert said.code == 0, said.error
     assert "no report was written" not in said.out
     page = next((tmp_path / "run").glob("*.html")).read_text()
-    assert all(name in page for name in ("boxes/AP", "labels/balanced_accuracy", "joint/mean"))
+    assert all(name in page for name in ("boxes: AP", "labels: balanced accuracy", "joint: mean"))
     pictures = sorted(file.name for file in (tmp_path / "run" / "pictures").rglob("*") if file.is_file())
     assert sum(name.endswith("_boxes.jpg") for name in pictures) == 2
     assert f"{len(pictures)} pictures of validation images" in said.out

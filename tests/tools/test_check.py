@@ -45,6 +45,7 @@ def test_an_error_is_told_with_place_and_remedy(
     assert float((abs(left.astype(int) - right) > 30).mean()) < 0.3
 
 
+@pytest.mark.slow
 def test_training_does_not_begin_after_an_error(
     command, tiny: Experiment, written, copied_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_fault_in_the_training_is_named(make: Make, name: str, monkeypatch: py
     assert planted.code in outcome.codes, str(outcome)
 
 
+@pytest.mark.slow
 def test_each_of_several_data_sets_is_checked(make: Make) -> None:
     config, folder = make("boxes")
     config.backbone = BackboneConfig(name="checked_net")
@@ -70,7 +71,7 @@ def test_the_planted_set_is_large_and_names_findings() -> None:
     assert {planted.code for planted in (*DATA.values(), *TRAINING.values())} <= codes
 
 
-@pytest.mark.parametrize("kind", ["tiny_instances", "tiny_masks", "tiny_labels"])
+@pytest.mark.parametrize("kind", [pytest.param("tiny_instances", marks=pytest.mark.slow), "tiny_masks", "tiny_labels"])
 def test_no_error_in_generated_cells(request: pytest.FixtureRequest, kind: str) -> None:
     config: Experiment = request.getfixturevalue(kind)
     config.backbone = BackboneConfig(name="checked_net")

@@ -30,6 +30,7 @@ FOUND = [
 ]
 
 
+@pytest.mark.slow
 def test_two_networks_are_compared_and_a_second_call_goes_on(
     command, tiny_labels: Experiment, written, tmp_path: Path
 ) -> None:

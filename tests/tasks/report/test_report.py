@@ -133,6 +133,7 @@ def test_a_run_that_was_resumed_with_other_settings(trained: Path, command, copy
     assert ("schedule.epochs", "2", "command line") in rows
 
 
+@pytest.mark.slow
 def test_several_heads_of_several_data_sets(tiny_sources: Experiment, written, command, tmp_path: Path) -> None:
     """Each head has a section, one that learns from two data sets one for each; as do results that are made again."""
     tiny_sources.data.sources["more"] = SourceConfig(root=tiny_sources.data.sources["objects"].root, heads=("boxes",))
