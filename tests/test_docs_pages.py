@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +38,25 @@ def steps(page: str) -> Iterator[list[str]]:
             yield [sys.executable, str(ROOT / words[1]), *words[2:], *quick]
 
 
+def serve(command: list[str], folder: Path) -> None:
+    """A server answers until Ctrl-C stops it."""
+    words = [command[0], "-u", *command[1:], "--port", "0"]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = next(found[0] for line in process.stdout if (found := re.search(r"http://localhost:\d+", line)))
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
 def follow(page: str, folder: Path) -> None:
     for command in steps(page):
+        if command[1].endswith("serve.py"):
+            serve(command, folder)
+            continue
         done = subprocess.run(
             command,
             cwd=folder,
