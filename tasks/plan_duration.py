@@ -1,14 +1,13 @@
 """How long a planned training takes at least, on this machine."""
 
-import torch
+import numpy as np
 
-from heads import ImageSizes, Targets
-from tasks.config import Experiment
-from tasks.data.sample import Batch
+from tasks.config import DataConfig, Experiment
 from tasks.device import build_accelerator, describe
 from tasks.label_map import LabelMap
 from tasks.model import build_model
 from tasks.optim import count_steps
+from tasks.predicting import batch_of
 from tasks.report.numbers import duration
 from tasks.step_time import StepTime
 
@@ -28,10 +27,8 @@ def training_time(config: Experiment, classes: int, images: int) -> str:
     model, accelerator = build_model(config, {head: labels}), build_accelerator(config.runner)
     data = config.data
     height, width = data.augment.crop or data.size or (data.short_side[0], data.long_side or data.short_side[0])
-    padded = tuple(-(-side // model.divisor) * model.divisor for side in (height, width))
-    pixels = torch.zeros(1, config.image.stored_channels, *padded, dtype=torch.uint8)
-    sides = torch.tensor([[height, width]])
-    batch = Batch(pixels, ImageSizes((padded[0], padded[1]), sides, sides), Targets(torch.zeros(1)), (0,), ("",))
+    pixels = np.zeros((height, width, config.image.stored_channels), np.uint8)
+    batch = batch_of([pixels], DataConfig(size=(height, width)), model.divisor)
     each = StepTime(model, accelerator)(batch, data.batch_size)
     steps = count_steps(max(images // data.batch_size, 1), config.schedule)
     said = f"{steps:,} steps take at least {duration(steps * each)} on {describe(accelerator, config.runner)}"
