@@ -3,7 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -41,4 +40,6 @@ def write(
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib as mpl  # a training that draws nothing need not wait for it
+
     return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
