@@ -36,10 +36,19 @@ def shard_model(model: Model, device: torch.device) -> None:
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors as a whole, those that were shares in the memory of the host; called by all processes alike."""
-    return {
-        name: tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor for name, tensor in tensors.items()
-    }
+    """The same tensors, those that are shares as a whole, in the memory of the host; called by all processes alike.
+
+    The main process alone saves them: the others help to gather shares and keep none.
+    """
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, DTensor):
+            whole[name] = tensor
+            continue
+        full = tensor.full_tensor()
+        if distributed.get_rank() == 0:
+            whole[name] = full.cpu()
+    return whole
 
 
 def share_of(whole: Tensor, like: Tensor) -> Tensor:

@@ -156,7 +156,10 @@ class Stepper:
         return search.found
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What the next step depends on, as the parts of a checkpoint; called by all processes alike."""
+        """What the next step depends on, as the parts of a checkpoint; called by all processes alike.
+
+        Where weights are divided, only the main process is given them; see `gathered`.
+        """
         parts = {
             "model": gathered(self.bare.state_dict()),
             "optimizer": gathered(optimizer_tensors(self.optimizer.optimizer, self._names)),
